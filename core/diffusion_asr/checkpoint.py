@@ -1,0 +1,115 @@
+"""Model folders: ``config.json`` (with a sha256 for every file) and safetensors. Nothing in them runs code.
+
+Large matrices may be stored as int8 with one scale for each row (``name`` int8, ``name::scale``), which
+makes the embedded model small; they are widened to the compute type when loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from diffusion_asr.errors import ModelError
+
+FORMAT = 1
+SCALE = "::scale"
+_HINT = "Reinstall the package or fetch the model again."
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file."""
+    with path.open("rb") as data:
+        return hashlib.file_digest(data, "sha256").hexdigest()
+
+
+def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Symmetric int8 by row: ``(int8 (rows, …), scale (rows,) float16)``."""
+    rows = weight.float().flatten(1)
+    scale = (rows.abs().amax(1) / 127).clamp(min=1e-8).to(torch.float16)
+    scale = torch.where(scale == 0, torch.tensor(6e-8, dtype=torch.float16), scale)
+    whole = (rows / scale.float()[:, None]).round().clamp(-127, 127).to(torch.int8)
+    return whole.reshape(weight.shape), scale
+
+
+def pack(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Matrices as int8 with scales, everything else as float16."""
+    out: dict[str, Tensor] = {}
+    for name, value in tensors.items():
+        if value.ndim >= 2 and value.numel() >= 16_384:
+            out[name], out[name + SCALE] = quantise(value)
+        else:
+            out[name] = value.to(torch.float16)
+    return {name: value.contiguous() for name, value in out.items()}
+
+
+def unpack(path: Path, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Every tensor of a safetensors file, widened to ``dtype``.
+
+    Raises:
+        ModelError: If the file cannot be read.
+    """
+    out: dict[str, Tensor] = {}
+    try:
+        with safe_open(path, framework="pt") as data:
+            names = set(data.keys())
+            for name in names:
+                if name.endswith(SCALE):
+                    continue
+                value = data.get_tensor(name)
+                if name + SCALE in names:
+                    scale = data.get_tensor(name + SCALE).to(torch.float32)
+                    value = value.to(torch.float32).mul_(scale.view(-1, *[1] * (value.ndim - 1)))
+                out[name] = value.to(dtype)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path}: not a readable safetensors file ({error}). {_HINT}") from error
+    return out
+
+
+def save(folder: Path, config: dict[str, Any], weights: dict[str, Mapping[str, Tensor]]) -> None:
+    """Write ``NAME.safetensors`` for each entry and ``config.json`` last, so a cut-off save is not a model.
+
+    Other files already in the folder (the vocabulary) are signed as well.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").unlink(missing_ok=True)
+    for name, tensors in weights.items():
+        save_file(dict(tensors), folder / f"{name}.safetensors", metadata={"format": "pt"})
+    signed = {p.name: sha256(p) for p in sorted(folder.iterdir()) if p.is_file()}
+    whole = {"format": FORMAT, **config, "sha256": signed}
+    temporary = folder / "config.tmp"
+    temporary.write_text(json.dumps(whole, indent=1, ensure_ascii=False) + "\n", encoding="utf8")
+    temporary.replace(folder / "config.json")
+
+
+def load_config(folder: Path) -> dict[str, Any]:
+    """Read ``config.json`` and check every file that it signs.
+
+    Raises:
+        ModelError: Missing folder or file, another format version, or a hash that does not match.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ModelError(f"{folder} is not a diffusion-asr model: it has no config.json. {_HINT}")
+    try:
+        config: dict[str, Any] = json.loads(path.read_text(encoding="utf8"))
+        version, signed = config["format"], dict(config["sha256"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{path}: not a readable model configuration ({error!r}). {_HINT}") from error
+    if version != FORMAT:
+        raise ModelError(f"{path}: format {version}; this release reads format {FORMAT}. Update diffusion-asr.")
+    for name, digest in signed.items():
+        if Path(name).name != name:
+            raise ModelError(f"{path}: lists a file outside its folder ({name!r}). Do not use this model.")
+        if not (folder / name).is_file():
+            raise ModelError(f"{folder / name} is missing. {_HINT}")
+        if sha256(folder / name) != digest:
+            raise ModelError(f"{folder / name} is corrupt: its sha256 is not the one in config.json. {_HINT}")
+    return config

@@ -1,0 +1,221 @@
+"""The canvas denoiser: Whisper's decoder without the causal mask, on slots that know their time.
+
+A canvas is (B, L) token ids, one per slot; a slot stands for a point in time. Each slot's embedding is
+the sum of its current token, its own acoustics (the encoder states around its time) and its position;
+layers attend over all slots in both directions and over the whole acoustic memory, with learned biases
+by distance in time. One call predicts the clean token of every slot at once.
+
+Prepared state (cross-attention keys and values, slot acoustics) is computed once per clip and serves
+every denoising step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from diffusion_asr.encoder import AcousticMemory, SelfAttention
+
+WINDOW = 8  # encoder states gathered around a slot's time
+PROMPT = 4  # start, language, transcribe, no timestamps: as Whisper was trained
+
+
+@dataclass(frozen=True, slots=True)
+class DenoiserConfig:
+    """Sizes of a canvas denoiser."""
+
+    vocabulary: int
+    d_model: int = 512
+    layers: int = 6
+    heads: int = 8
+    languages: tuple[str, ...] = ("en", "de", "fr", "es", "hi", "zh")
+    slot_frames: int = 4  # encoder frames per slot: 4 is 80 ms
+    max_slots: int = 380
+    time_buckets: int = 32
+
+
+class Slots(NamedTuple):
+    """Where in time a canvas has its slots."""
+
+    times: Tensor  # (B, L) or (1, L) encoder frame at a slot's centre
+    mask: Tensor  # (B, L) True on real slots
+
+
+class PreparedState(NamedTuple):
+    """What stays the same over all denoising steps of a batch."""
+
+    keys: tuple[Tensor, ...]  # per layer (B, H, T, D / H)
+    values: tuple[Tensor, ...]
+    cross_bias: tuple[Tensor, ...]  # per layer (B, H, P + L, T)
+    self_bias: tuple[Tensor, ...]  # per layer (B, H, P + L, P + L)
+    acoustics: Tensor  # (B, L, D)
+    prompt: Tensor  # (B, P, D)
+    slots: Slots
+
+    @property
+    def slot_mask(self) -> Tensor:
+        """(B, L) True on real slots."""
+        return self.slots.mask
+
+    def select(self, rows: Tensor) -> PreparedState:
+        """The state of some clips of the batch."""
+
+        def pick(parts: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            return tuple(part[rows] for part in parts)
+
+        times = self.slots.times if len(self.slots.times) == 1 else self.slots.times[rows]
+        return PreparedState(
+            pick(self.keys), pick(self.values), pick(self.cross_bias), pick(self.self_bias),
+            self.acoustics[rows], self.prompt[rows], Slots(times, self.slots.mask[rows]),
+        )  # fmt: skip
+
+
+class Denoiser(Protocol):
+    """Anything that turns a noisy canvas into a distribution over clean ones."""
+
+    def prepare(self, memory: AcousticMemory, languages: Sequence[str]) -> PreparedState:
+        """Once per batch of clips."""
+        ...
+
+    def denoise(
+        self, canvas: Tensor, state: PreparedState, previous: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """One step: canvas (B, L) to ``(logits (B, L, V), hidden (B, L, D))``.
+
+        ``previous`` is the hidden output of the step before, for self-conditioning.
+        """
+        ...
+
+
+class CrossAttention(SelfAttention):
+    """Slots attend to acoustic states; keys and values are computed once."""
+
+    def project(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, T, D) to keys and values (B, H, T, D / H)."""
+        return self.split(self.k_proj(states)), self.split(self.v_proj(states))
+
+    def attend(self, x: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
+        """(B, L, D) to (B, L, D)."""
+        heard = F.scaled_dot_product_attention(self.split(self.q_proj(x)), keys, values, attn_mask=bias)
+        return self.out_proj(heard.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+
+
+class DecoderLayer(nn.Module):
+    """Whisper's decoder layer; parameter names are those of ``transformers``."""
+
+    def __init__(self, d_model: int, heads: int) -> None:
+        super().__init__()
+        self.self_attn = SelfAttention(d_model, heads)
+        self.self_attn_layer_norm = nn.LayerNorm(d_model)
+        self.encoder_attn = CrossAttention(d_model, heads)
+        self.encoder_attn_layer_norm = nn.LayerNorm(d_model)
+        self.fc1 = nn.Linear(d_model, 4 * d_model)
+        self.fc2 = nn.Linear(4 * d_model, d_model)
+        self.final_layer_norm = nn.LayerNorm(d_model)
+
+    def forward(self, x: Tensor, self_bias: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
+        """(B, P + L, D) to (B, P + L, D)."""
+        x = x + self.self_attn(self.self_attn_layer_norm(x), self_bias)
+        x = x + self.encoder_attn.attend(self.encoder_attn_layer_norm(x), keys, values, bias)
+        return x + self.fc2(F.gelu(self.fc1(self.final_layer_norm(x))))  # type: ignore[no-any-return]
+
+
+def time_buckets(difference: Tensor, count: int) -> Tensor:
+    """Bucket a signed distance in frames: exact near zero, logarithmic further out, to +-30 s."""
+    half = count // 2
+    scaled = torch.log1p(difference.abs().float()) / torch.log1p(torch.tensor(1500.0)) * (half - 1)
+    return torch.where(difference < 0, half - 1 - scaled, half + scaled).round().long().clamp(0, count - 1)
+
+
+def grid(memory: AcousticMemory, slot_frames: int) -> Slots:
+    """A time-anchored canvas: one slot for every ``slot_frames`` encoder frames."""
+    count = (memory.states.shape[1] + slot_frames - 1) // slot_frames
+    used = (memory.lengths + slot_frames - 1) // slot_frames
+    times = torch.arange(count) * slot_frames + slot_frames // 2
+    return Slots(times[None], torch.arange(count) < used[:, None])
+
+
+class CanvasDenoiser(nn.Module):
+    """See the module's text."""
+
+    def __init__(self, config: DenoiserConfig) -> None:
+        super().__init__()
+        d, self.config = config.d_model, config
+        self.embed_tokens = nn.Embedding(config.vocabulary, d)
+        self.embed_positions = nn.Embedding(config.max_slots + PROMPT, d)
+        self.embed_prompt = nn.Embedding(PROMPT - 1 + len(config.languages), d)
+        self.gather = nn.Linear(WINDOW * d, d)
+        self.inject = nn.Linear(d, d)
+        self.inject_norm = nn.LayerNorm(d)
+        self.condition = nn.Linear(d, d)
+        self.layers = nn.ModuleList(DecoderLayer(d, config.heads) for _ in range(config.layers))
+        self.layer_norm = nn.LayerNorm(d)
+        self.null_bias = nn.Parameter(torch.zeros(1))
+        shape = (config.layers, config.heads, config.time_buckets)
+        self.cross_time = nn.Parameter(torch.zeros(shape))
+        self.self_time = nn.Parameter(torch.zeros(shape))
+
+    def acoustics(self, states: Tensor, slots: Slots) -> Tensor:
+        """Encoder states around each slot, (B, T, D) to (B, L, D)."""
+        offsets = torch.arange(-WINDOW // 2, WINDOW // 2)
+        padded = F.pad(states, (0, 0, WINDOW // 2, WINDOW // 2 + self.config.slot_frames))
+        around = slots.times[..., None] + offsets + WINDOW // 2
+        near = padded[torch.arange(len(states))[:, None, None], around.expand(len(states), -1, -1)]
+        return self.inject(self.inject_norm(F.gelu(self.gather(near.flatten(2)))))  # type: ignore[no-any-return]
+
+    def prepare(
+        self, memory: AcousticMemory, languages: Sequence[str], slots: Slots | None = None
+    ) -> PreparedState:
+        """See ``Denoiser.prepare``; ``languages`` holds one code for each clip."""
+        states = memory.states.to(self.gather.weight.dtype)
+        slots = slots or grid(memory, self.config.slot_frames)
+        pairs = [layer.encoder_attn.project(states) for layer in self.layers]  # type: ignore[union-attr, operator]
+        prompt = [[0, PROMPT - 1 + self.config.languages.index(name), 1, 2] for name in languages]
+        times, frames = slots.times, torch.arange(states.shape[1])
+        cross = time_buckets(frames - times[..., None], self.config.time_buckets)
+        own = time_buckets(times[:, None] - times[..., None], self.config.time_buckets)
+        visible = torch.cat([slots.mask.new_ones(len(slots.mask), PROMPT), slots.mask], dim=1)
+        return PreparedState(
+            tuple(k for k, _ in pairs),
+            tuple(v for _, v in pairs),
+            self._bias(self.cross_time, F.pad(cross, (0, 0, PROMPT, 0), value=-1), memory.mask),
+            self._bias(self.self_time, F.pad(own, (PROMPT, 0, PROMPT, 0), value=-1), visible),
+            self.acoustics(states, slots),
+            self.embed_prompt(torch.tensor(prompt)),
+            slots,
+        )
+
+    def _bias(self, table: Tensor, buckets: Tensor, visible: Tensor) -> tuple[Tensor, ...]:
+        """Additive attention biases per layer, (B, H, queries, keys); bucket -1 has none."""
+        padded = F.pad(table, (0, 1))
+        hidden = torch.zeros(visible.shape, dtype=table.dtype).masked_fill(~visible, -1e4)
+        return tuple(padded[n][:, buckets].transpose(0, 1) + hidden[:, None, None] for n in range(len(table)))
+
+    def denoise(
+        self, canvas: Tensor, state: PreparedState, previous: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """See ``Denoiser.denoise``."""
+        hidden = self.hidden(canvas, state, previous)
+        return self.logits(hidden), hidden
+
+    def hidden(self, canvas: Tensor, state: PreparedState, previous: Tensor | None = None) -> Tensor:
+        """The final normalised states of all slots, (B, L, D)."""
+        slots = self.embed_tokens(canvas) + state.acoustics
+        if previous is not None:
+            slots = slots + self.condition(previous)
+        x = torch.cat([state.prompt, slots], dim=1)
+        x = x + self.embed_positions.weight[: x.shape[1]].to(x.dtype)
+        for n, layer in enumerate(self.layers):
+            x = layer(x, state.self_bias[n], state.keys[n], state.values[n], state.cross_bias[n])
+        return self.layer_norm(x)[:, PROMPT:]  # type: ignore[no-any-return]
+
+    def logits(self, hidden: Tensor, pieces: Tensor | None = None) -> Tensor:
+        """(…, D) to (…, V), or to (…, S) for the sorted ids ``pieces`` (S,), null first."""
+        table = self.embed_tokens.weight if pieces is None else self.embed_tokens(pieces)
+        scores = F.linear(hidden, table)
+        return torch.cat([scores[..., :1] + self.null_bias.to(scores.dtype), scores[..., 1:]], dim=-1)

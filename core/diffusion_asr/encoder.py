@@ -1,0 +1,140 @@
+"""Whisper's acoustic encoder (Radford et al. 2022, section 2.2) in plain torch, at real length.
+
+Parameter names are those of ``transformers.WhisperEncoder``, so published weights load as they are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from diffusion_asr.features import LogMel
+
+
+@dataclass(frozen=True, slots=True)
+class AcousticMemory:
+    """What the encoder heard.
+
+    Attributes:
+        states: (B, T, D) acoustic states, zero where ``mask`` is False.
+        mask: (B, T) bool, True on real frames.
+        frame_rate: States per second.
+    """
+
+    states: Tensor
+    mask: Tensor
+    frame_rate: float
+
+    def __len__(self) -> int:
+        return len(self.states)
+
+    @property
+    def lengths(self) -> Tensor:
+        """(B,) number of real frames."""
+        return self.mask.sum(dim=1)
+
+    @property
+    def seconds(self) -> Tensor:
+        """(B,) duration of each clip in seconds."""
+        return self.lengths / self.frame_rate
+
+
+class Encoder(Protocol):
+    """Waveforms to acoustic memory."""
+
+    def encode(self, waveforms: Tensor, lengths: Tensor | None = None) -> AcousticMemory:
+        """Encode (B, samples) float32 at 16 kHz; ``lengths`` (B,) in samples."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderConfig:
+    """Sizes of a Whisper encoder; the defaults are Whisper base's."""
+
+    n_mels: int = 80
+    d_model: int = 512
+    layers: int = 6
+    heads: int = 8
+    max_frames: int = 1500
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention; the key projection has no bias, as in Whisper."""
+
+    def __init__(self, d_model: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.q_proj = nn.Linear(d_model, d_model)
+        self.k_proj = nn.Linear(d_model, d_model, bias=False)
+        self.v_proj = nn.Linear(d_model, d_model)
+        self.out_proj = nn.Linear(d_model, d_model)
+
+    def split(self, x: Tensor) -> Tensor:
+        """(B, L, D) to (B, heads, L, D / heads)."""
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """Attend over ``x`` (B, L, D); ``mask`` broadcasts to (B, heads, L, L), True (or 0.0) = visible."""
+        q, k, v = self.split(self.q_proj(x)), self.split(self.k_proj(x)), self.split(self.v_proj(x))
+        heard = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return self.out_proj(heard.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+
+
+class EncoderLayer(nn.Module):
+    """Pre-norm transformer layer."""
+
+    def __init__(self, d_model: int, heads: int) -> None:
+        super().__init__()
+        self.self_attn = SelfAttention(d_model, heads)
+        self.self_attn_layer_norm = nn.LayerNorm(d_model)
+        self.fc1 = nn.Linear(d_model, 4 * d_model)
+        self.fc2 = nn.Linear(4 * d_model, d_model)
+        self.final_layer_norm = nn.LayerNorm(d_model)
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """(B, T, D) to (B, T, D)."""
+        x = x + self.self_attn(self.self_attn_layer_norm(x), mask)
+        return x + self.fc2(F.gelu(self.fc1(self.final_layer_norm(x))))  # type: ignore[no-any-return]
+
+
+class WhisperEncoder(nn.Module):
+    """Log-mel features, two convolutions (stride 2) and transformer layers: 50 states a second."""
+
+    frame_rate = 50.0
+
+    def __init__(self, config: EncoderConfig | None = None) -> None:
+        super().__init__()
+        self.config = config or EncoderConfig()
+        d = self.config.d_model
+        self.log_mel = LogMel(self.config.n_mels)
+        self.conv1 = nn.Conv1d(self.config.n_mels, d, kernel_size=3, padding=1)
+        self.conv2 = nn.Conv1d(d, d, kernel_size=3, stride=2, padding=1)
+        self.embed_positions = nn.Embedding(self.config.max_frames, d)
+        self.layers = nn.ModuleList(EncoderLayer(d, self.config.heads) for _ in range(self.config.layers))
+        self.layer_norm = nn.LayerNorm(d)
+
+    def forward(self, mel: Tensor) -> Tensor:
+        """Encode (B, n_mels, frames) at 100 Hz into (B, ceil(frames / 2), D)."""
+        x = F.gelu(self.conv1(mel.to(self.conv1.weight.dtype)))
+        x = F.gelu(self.conv2(x)).transpose(1, 2)
+        x = x + self.embed_positions.weight[: x.shape[1]]
+        for layer in self.layers:
+            x = layer(x, None)
+        return self.layer_norm(x)  # type: ignore[no-any-return]
+
+    @torch.inference_mode()
+    def encode(self, waveforms: Tensor, lengths: Tensor | None = None) -> AcousticMemory:
+        """See ``Encoder.encode``. Clips may be up to ``max_frames / frame_rate`` seconds long.
+
+        Clips go through one by one: on a CPU that is four times faster than a padded batch with masks
+        (measured, bf16, 8 clips of mixed length), and a clip's states cannot depend on its neighbours.
+        """
+        mel, frames = self.log_mel(waveforms.float(), lengths)
+        states = [self(clip[None, :, :n])[0] for clip, n in zip(mel, frames.tolist(), strict=True)]
+        used = torch.tensor([len(s) for s in states])
+        mask = torch.arange(int(used.max())) < used[:, None]
+        return AcousticMemory(nn.utils.rnn.pad_sequence(states, batch_first=True), mask, self.frame_rate)

@@ -1,0 +1,150 @@
+"""Pieces of text that a canvas slot can hold.
+
+Three kinds, all keeping or starting from Whisper's trained embeddings: Whisper's own byte-level BPE
+pieces for en, de, fr, es; single Hanzi for zh; unigram pieces over Devanagari for hi. Id 0 is the null
+token (CTC's blank). Decoding needs only the piece table; encoding loads Whisper's merges on first use.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diffusion_asr.errors import LanguageError, ModelError
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+NULL = 0
+LANGUAGES = ("en", "de", "fr", "es", "hi", "zh")
+_HAN = re.compile(r"([\u3400-\u4dbf\u4e00-\u9fff，。？！、；：])")
+
+
+@functools.cache
+def byte_letters() -> dict[str, int]:
+    """GPT-2's printable letter for each byte, inverted: letter to byte."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [b for b in range(256) if b not in printable]
+    letters = {chr(b): b for b in printable}
+    return letters | {chr(256 + n): b for n, b in enumerate(others)}
+
+
+def piece_bytes(piece: str) -> bytes:
+    """The UTF-8 bytes that a byte-level BPE piece stands for."""
+    return bytes(byte_letters()[letter] for letter in piece)
+
+
+class Vocabulary:
+    """Piece table with encode and decode.
+
+    Attributes:
+        pieces: Byte-level BPE spellings for ids below ``hindi_start``, plain strings from there on.
+    """
+
+    def __init__(
+        self,
+        pieces: Sequence[str],
+        hindi_start: int,
+        hindi_scores: Sequence[float],
+        bpe_file: Path | None = None,
+    ) -> None:
+        self.pieces = list(pieces)
+        self.hindi_start = hindi_start
+        self.hindi_scores = list(hindi_scores)
+        self._bpe_file = bpe_file
+        self._bytes = [
+            piece_bytes(p) if i < hindi_start else p.encode() for i, p in enumerate(self.pieces)
+        ]
+        self._bytes[NULL] = b""
+        self._ids = {raw: i for i, raw in enumerate(self._bytes) if 0 < i < hindi_start}
+
+    def __len__(self) -> int:
+        return len(self.pieces)
+
+    @classmethod
+    def load(cls, path: Path) -> Vocabulary:
+        """Read ``vocabulary.json``; Whisper's ``bpe.json`` lies beside it."""
+        try:
+            data = json.loads(path.read_text(encoding="utf8"))
+            pieces, start, scores = data["pieces"], data["hindi_start"], data["hindi_scores"]
+        except (OSError, ValueError, KeyError) as error:
+            raise ModelError(f"{path}: not a readable vocabulary ({error}). Reinstall the model.") from error
+        return cls(pieces, start, scores, path.with_name("bpe.json"))
+
+    def save(self, path: Path) -> None:
+        """Write ``vocabulary.json``."""
+        data = {"pieces": self.pieces, "hindi_start": self.hindi_start, "hindi_scores": self.hindi_scores}
+        path.write_text(json.dumps(data, ensure_ascii=False), encoding="utf8")
+
+    def bytes_of(self, token: int) -> bytes:
+        """UTF-8 bytes of one token (a leading space is part of it)."""
+        return self._bytes[token]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text of a token sequence; nulls and incomplete UTF-8 vanish."""
+        return b"".join(self._bytes[i] for i in ids).decode("utf8", errors="ignore").strip()
+
+    def encode(self, text: str, language: str) -> list[int]:
+        """Token ids of a text as it is written. Characters that no piece can spell are left out.
+
+        Raises:
+            LanguageError: For a language that is not one of the six.
+        """
+        if language not in LANGUAGES:
+            raise LanguageError(f"unknown language {language!r}; known: {', '.join(LANGUAGES)}")
+        text = " ".join(unicodedata.normalize("NFC", text).split())
+        if language == "hi":
+            return self._encode_hindi(text)
+        if language == "zh":
+            parts = (p for p in _HAN.split(text) if p.strip())
+            return [i for part in parts for i in self._encode_bytes(part)]
+        return self._encode_bytes(" " + text)
+
+    def _encode_hindi(self, text: str) -> list[int]:
+        marked = "\u2581" + text.replace(" ", "\u2581")
+        out: list[int] = []
+        for token in self._unigram.encode(marked).ids:
+            if token:  # 0 is unknown: spell it with Whisper's pieces
+                out.append(self.hindi_start + token - 1)
+        return out
+
+    def _encode_bytes(self, text: str) -> list[int]:
+        whole = self._ids.get(text.encode())
+        if whole is not None:
+            return [whole]
+        return [i for token in self._bpe.encode(text).tokens for i in self._split(token)]
+
+    def _split(self, piece: str) -> list[int]:
+        """A piece that was pruned, as its longest known prefixes."""
+        raw = piece_bytes(piece)
+        if raw in self._ids:
+            return [self._ids[raw]]
+        out = []
+        while raw:
+            size = next((n for n in range(len(raw), 0, -1) if raw[:n] in self._ids), 0)
+            if size:
+                out.append(self._ids[raw[:size]])
+            raw = raw[max(size, 1) :]
+        return out
+
+    @functools.cached_property
+    def _bpe(self) -> Tokenizer:
+        from tokenizers import Tokenizer
+
+        if self._bpe_file is None or not self._bpe_file.exists():
+            raise ModelError(f"{self._bpe_file} is missing: it is needed to encode text, not to transcribe.")
+        return Tokenizer.from_file(str(self._bpe_file))
+
+    @functools.cached_property
+    def _unigram(self) -> Any:
+        from tokenizers import Tokenizer
+        from tokenizers.models import Unigram
+
+        own = [p.replace(" ", "\u2581") for p in self.pieces[self.hindi_start :]]
+        table = [("<unk>", 0.0), *zip(own, self.hindi_scores, strict=True)]
+        return Tokenizer(Unigram(table, unk_id=0, byte_fallback=False))

@@ -1,0 +1,113 @@
+"""From a settled canvas to words with times and confidence.
+
+Slots know when they are, so a token starts where its run of slots starts. A word ends where its last
+token's run ends, stretched towards the next word by at most ``TAIL`` because the canvas marks where a
+token is recognised, not how long it rings.
+"""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from diffusion_asr.sampler import Denoised, collapse
+from diffusion_asr.transcript import Word
+from diffusion_asr.vocabulary import Vocabulary
+
+TAIL = 0.32  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One recognised piece: its UTF-8 bytes, first and last slot, probability."""
+
+    data: bytes
+    first: int
+    last: int
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Platt scaling of a word's mean log-probability, fitted on dev: p = sigmoid(a * x + b)."""
+
+    a: float = 1.0
+    b: float = 0.0
+
+    def __call__(self, log_probability: float) -> float:
+        x = self.a * log_probability + self.b
+        return 1 / (1 + math.exp(-max(-30.0, min(30.0, x))))
+
+
+def tokens(clip: Denoised, vocabulary: Vocabulary) -> list[Token]:
+    """Collapsed tokens; a run's probability is that of its surest slot."""
+    return [
+        Token(vocabulary.bytes_of(t), a, b, float(clip.confidence[a : b + 1].max()))
+        for t, a, b in collapse(clip.canvas)
+    ]
+
+
+def _is_han(text: str) -> bool:
+    return bool(text) and "\u3400" <= text[0] <= "\u9fff"
+
+
+def _is_mark(text: str) -> bool:
+    return bool(text) and all(unicodedata.category(c)[0] == "P" for c in text)
+
+
+def group(pieces: list[Token]) -> list[list[Token]]:
+    """Tokens of one word each: split at spaces, and around every Hanzi; punctuation joins what it follows."""
+    words: list[list[Token]] = []
+    for piece in pieces:
+        text = piece.data.decode("utf8", errors="ignore")
+        before = words[-1][-1].data.decode("utf8", errors="ignore").strip() if words else ""
+        new = text.startswith(" ") or _is_han(text.strip()) or (_is_han(before) and not _is_mark(text))
+        if words and (not new or (_is_mark(text.strip()) and not text.startswith(" "))):
+            words[-1].append(piece)
+        else:
+            words.append([piece])
+    return words
+
+
+def to_words(
+    clip: Denoised, times: Tensor, slot_seconds: float, vocabulary: Vocabulary, calibration: Calibration
+) -> tuple[Word, ...]:
+    """Words of one clip, times in seconds from its start.
+
+    Args:
+        clip: A settled canvas.
+        times: (L,) centre of each slot in seconds.
+        slot_seconds: Length of a slot.
+        vocabulary: Decodes the tokens.
+        calibration: From log-probability to confidence.
+    """
+    groups = group(tokens(clip, vocabulary))
+    starts = [max(0.0, float(times[g[0].first]) - slot_seconds / 2) for g in groups]
+    end_of_clip = float(times[-1]) + slot_seconds / 2 if len(times) else 0.0
+    out = []
+    for n, pieces in enumerate(groups):
+        text = b"".join(p.data for p in pieces).decode("utf8", errors="ignore").strip()
+        if not text:
+            continue
+        following = starts[n + 1] if n + 1 < len(starts) else end_of_clip
+        end = float(times[pieces[-1].last]) + slot_seconds / 2
+        end = max(end, min(following, end + TAIL))
+        sure = sum(math.log(max(p.probability, 1e-6)) for p in pieces) / len(pieces)
+        out.append(Word(text, round(starts[n], 3), round(max(end, starts[n]), 3), round(calibration(sure), 4)))
+    return tuple(out)
+
+
+def join(words: tuple[Word, ...]) -> str:
+    """The text of some words: spaces between them, none next to a Hanzi."""
+    text = ""
+    for word in words:
+        glued = not text or (_is_han(text[-1]) or _is_han(word.text)) or _is_mark(text[-1]) and _is_wide(text[-1])
+        text += word.text if glued else " " + word.text
+    return text
+
+
+def _is_wide(letter: str) -> bool:
+    return unicodedata.east_asian_width(letter) in "WF"

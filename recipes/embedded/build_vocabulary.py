@@ -1,0 +1,87 @@
+"""Choose the pieces: Whisper's where it has them, new ones where it spells with bytes."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections import Counter
+from pathlib import Path
+
+import sentencepiece as spm
+import torch
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from diffusion_asr.vocabulary import Vocabulary, piece_bytes
+from recipes.embedded.texts import LANGUAGES, dev_keys, sentences
+
+LATIN = ("en", "de", "fr", "es")
+HINDI_PIECES = 1500
+
+
+def _hindi(lines: list[str]) -> tuple[list[str], list[float]]:
+    model = io.BytesIO()
+    spm.SentencePieceTrainer.train(
+        sentence_iterator=iter(lines), model_writer=model, vocab_size=HINDI_PIECES, model_type="unigram",
+        character_coverage=1.0, normalization_rule_name="identity", num_threads=1, minloglevel=2,
+    )
+    trained = spm.SentencePieceProcessor(model_proto=model.getvalue())
+    kept = [i for i in range(len(trained)) if not (trained.is_unknown(i) or trained.is_control(i))]
+    return [trained.id_to_piece(i).replace("\u2581", " ") for i in kept], [trained.get_score(i) for i in kept]
+
+
+def _used(bpe: Tokenizer, texts: dict[str, list[str]], minimum: int) -> list[str]:
+    """Whisper pieces that occur at least ``minimum`` times, all single bytes and short pieces."""
+    counts: Counter[str] = Counter()
+    for lang in LATIN:
+        for encoding in bpe.encode_batch([" " + s for s in texts[lang]], add_special_tokens=False):
+            counts.update(encoding.tokens)
+    keep = {piece for piece, n in counts.items() if n >= minimum}
+    size = bpe.get_vocab_size(with_added_tokens=False)
+    for i in range(min(size, 50257)):
+        piece = bpe.id_to_token(i)
+        if len(piece) == 1 or (len(piece_bytes(piece)) <= 2 and piece_bytes(piece).isascii()):
+            keep.add(piece)
+    return sorted(keep, key=lambda p: bpe.token_to_id(p))
+
+
+def build(work: Path, shared: Path, minimum: int = 3) -> Vocabulary:
+    """Write ``work/model/{vocabulary.json, bpe.json, embedding.safetensors}``."""
+    out = work / "model"
+    out.mkdir(parents=True, exist_ok=True)
+    source = json.loads((work / "weights/whisper/tokenizer.json").read_text(encoding="utf8"))
+    source["post_processor"], source["added_tokens"] = None, []
+    (out / "bpe.json").write_text(json.dumps(source, ensure_ascii=False), encoding="utf8")
+    bpe = Tokenizer.from_file(str(out / "bpe.json"))
+    held_out = dev_keys(shared / "data/speech/manifest.jsonl")
+    texts = {lang: sentences(shared / "data/text", lang, held_out) for lang in LANGUAGES}
+    rows = [json.loads(x) for x in (shared / "data/speech/manifest.jsonl").read_text("utf8").splitlines()]
+    for row in rows:
+        if row["split"] == "train" and row["text"]:
+            texts[row["lang"]].append(row["text"])
+    latin = _used(bpe, texts, minimum)
+    letters = {b: chr_ for chr_, b in __import__("diffusion_asr.vocabulary", fromlist=["x"]).byte_letters().items()}
+    have = {piece_bytes(p) for p in latin}
+    hanzi = Counter(c for s in texts["zh"] for c in s if not c.isspace())
+    chinese = [c for c, n in hanzi.most_common() if n >= 2 and c.encode() not in have]
+    spelled = ["".join(letters[b] for b in c.encode()) for c in chinese]
+    hindi, scores = _hindi(texts["hi"])
+    pieces = ["", *latin, *spelled, *hindi]
+    vocabulary = Vocabulary(pieces, 1 + len(latin) + len(spelled), scores, out / "bpe.json")
+    vocabulary.save(out / "vocabulary.json")
+    table = load_file(work / "weights/whisper/model.safetensors")["decoder.embed_tokens.weight"]
+    save_file({"pieces": initial_embedding(vocabulary, bpe, table)}, out / "embedding.safetensors")
+    print(f"{len(pieces)} pieces: {len(latin)} Latin, {len(spelled)} Hanzi, {len(hindi)} Hindi")
+    return vocabulary
+
+
+def initial_embedding(vocabulary: Vocabulary, bpe: Tokenizer, table: Tensor) -> Tensor:
+    """Each piece starts as the mean of Whisper's embeddings of the same string; null as the mean of all."""
+    rows = [table[:50257].mean(0)]
+    for token in range(1, len(vocabulary)):
+        known = bpe.token_to_id(vocabulary.pieces[token]) if token < vocabulary.hindi_start else None
+        text = vocabulary.bytes_of(token).decode("utf8", errors="ignore")
+        ids = [known] if known is not None else bpe.encode(text, add_special_tokens=False).ids
+        rows.append(table[ids].mean(0))
+    return torch.stack(rows)

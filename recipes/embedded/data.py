@@ -1,0 +1,98 @@
+"""Batches of cached acoustic states, languages balanced, clips of a batch alike in length."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffusion_asr.encoder import AcousticMemory
+from diffusion_asr.vocabulary import Vocabulary
+
+
+@dataclass
+class Clip:
+    """One cached recording; ``ids`` are its tokens."""
+
+    states: np.memmap
+    offset: int
+    frames: int
+    text: str
+    lang: str
+    source: str
+    ids: list[int]
+    extra: dict[str, list[float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Padded tensors of some clips."""
+
+    memory: AcousticMemory
+    languages: list[str]
+    targets: Tensor  # (B, N) padded with 0
+    counts: Tensor  # (B,)
+    texts: list[str]
+
+
+def load(caches: Sequence[Path], vocabulary: Vocabulary, slot_frames: int) -> list[Clip]:
+    """Every row of the shards whose text fits into its slots (CTC needs a null between repeats)."""
+    clips = []
+    for index in caches:
+        rows = [json.loads(line) for line in index.read_text(encoding="utf8").splitlines()]
+        states = np.memmap(index.with_suffix(".f16"), np.float16, "r").reshape(-1, 512)
+        for row in rows:
+            ids = vocabulary.encode(row["text"], row["lang"])
+            need = len(ids) + sum(a == b for a, b in zip(ids, ids[1:], strict=False))
+            if need <= row["frames"] // slot_frames and row["offset"] + row["frames"] <= len(states):
+                clips.append(
+                    Clip(states, row["offset"], row["frames"], row["text"], row["lang"], row["source"], ids)
+                )
+    return clips
+
+
+def collate(clips: Sequence[Clip]) -> Batch:
+    """Pad to the longest."""
+    frames = max(c.frames for c in clips)
+    states, mask = torch.zeros(len(clips), frames, 512), torch.zeros(len(clips), frames, dtype=torch.bool)
+    targets = torch.zeros(len(clips), max(1, max(len(c.ids) for c in clips)), dtype=torch.long)
+    for k, clip in enumerate(clips):
+        whole = np.asarray(clip.states[clip.offset : clip.offset + clip.frames], np.float32)
+        states[k, : clip.frames] = torch.from_numpy(whole)
+        mask[k, : clip.frames] = True
+        targets[k, : len(clip.ids)] = torch.tensor(clip.ids, dtype=torch.long)
+    return Batch(
+        AcousticMemory(states, mask, 50.0), [c.lang for c in clips], targets,
+        torch.tensor([len(c.ids) for c in clips]), [c.text for c in clips],
+    )
+
+
+def batches(
+    clips: Sequence[Clip], shares: dict[str, float], frames: int, rng: random.Random
+) -> Iterator[Batch]:
+    """Endless batches of about ``frames`` padded frames, languages drawn by ``shares``."""
+    pools = {lang: [c for c in clips if c.lang == lang] for lang in shares}
+    pools = {lang: pool for lang, pool in pools.items() if pool}
+    queues: dict[str, list[Clip]] = {lang: [] for lang in pools}
+    weights = [shares[lang] / (sum(c.frames for c in pools[lang]) / len(pools[lang])) for lang in pools]
+    while True:
+        drawn = []
+        for _ in range(400):
+            lang = rng.choices(list(pools), weights)[0]
+            if not queues[lang]:
+                queues[lang] = rng.sample(pools[lang], len(pools[lang]))
+            drawn.append(queues[lang].pop())
+        drawn.sort(key=lambda c: c.frames)
+        groups: list[list[Clip]] = [[]]
+        for clip in drawn:
+            if groups[-1] and clip.frames * (len(groups[-1]) + 1) > frames:
+                groups.append([])
+            groups[-1].append(clip)
+        rng.shuffle(groups)
+        yield from (collate(group) for group in groups)

@@ -205,8 +205,8 @@ def _open(path: Path) -> Iterator[_Stream]:
             if file.frames or not _HIDDEN_SOUND.search(log):
                 _check_format(path, file.samplerate, file.channels)
                 pieces = _decoded(file, path, _is_cut_short(log))
-                kind = f"{file.format}/{file.subtype}"
-                yield _Stream(file.samplerate, file.channels, kind, file.frames, pieces)
+                coding = f"{file.format}/{file.subtype}"
+                yield _Stream(file.samplerate, file.channels, coding, file.frames, pieces)
                 return
         reason = "its header says that there are no samples"
     with _ffmpeg(path, reason) as stream:
@@ -301,8 +301,7 @@ def _last_line(complaints: Any) -> str:
 
 def _blocks(path: Path, size: int) -> Iterator[Samples]:
     with _open(path) as stream:
-        held: list[Samples] = []
-        count = 0
+        held, count = list[Samples](), 0
         for piece in _resampled(_mono(stream.pieces, stream.rate, path), stream.rate):
             held.append(piece)
             count += len(piece)

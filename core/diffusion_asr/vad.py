@@ -1,16 +1,18 @@
 """Speech detection: Silero VAD 6 in plain torch, with the weights that the `silero-vad` package carries.
 
-The network (Silero Team, MIT licence, https://github.com/snakers4/silero-vad) looks at 512 new samples, 32 ms,
-and 64 old ones at a time: magnitudes of a short-time Fourier transform, four convolutions, one LSTM step, one
-probability. Only the LSTM needs the chunks in order; the rest is computed for all chunks of a block at once.
+The network (Silero Team, MIT licence, https://github.com/snakers4/silero-vad) looks at 512 new samples, or
+32 ms, and 64 old ones at a time: magnitudes of a short-time Fourier transform, four convolutions, one LSTM
+step, one probability. Only the LSTM needs the chunks in order; the rest runs for a whole block at once.
 
-The weights are read from the package's safetensors file. The package itself is never imported, because that
+The weights are read from the package's safetensors file; its ONNX and JIT files hold another training of the
+same network (no better on the AMI meetings that we tried). The package itself is never imported, because that
 sets torch to one thread for the whole process.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -138,16 +140,27 @@ class SpeechDetector:
         if rest:
             yield self._run(np.pad(held, (0, CHUNK - rest)), 1, state)[0]
 
-    @torch.inference_mode()
     def _run(self, held: Samples, count: int, state: State) -> tuple[NDArray[np.float32], State]:
         """The first ``count`` chunks of ``held``, which begins with their context."""
         found = [np.zeros(0, np.float32)]
-        for first in range(0, count, _BATCH):
-            last = min(first + _BATCH, count)
-            piece = torch.from_numpy(held[first * CHUNK : last * CHUNK + _CONTEXT])
-            probabilities, state = self._network(piece.unfold(0, CHUNK + _CONTEXT, CHUNK), state)
-            found.append(probabilities.numpy())
+        with torch.inference_mode(), _one_thread():
+            for first in range(0, count, _BATCH):
+                last = min(first + _BATCH, count)
+                piece = torch.from_numpy(held[first * CHUNK : last * CHUNK + _CONTEXT])
+                probabilities, state = self._network(piece.unfold(0, CHUNK + _CONTEXT, CHUNK), state)
+                found.append(probabilities.numpy())
         return np.concatenate(found), state
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Operations this small are slower on two threads, and a hundred times slower if the cores are busy."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _bundled_weights() -> Path:

@@ -1,6 +1,6 @@
 """Uniform-noise discrete diffusion over the canvas, trained with CTC on unrolled denoising steps.
 
-Step 1 sees pure noise. Step 2 sees what inference will show it: the model's own canvas re-noised, or
+Step 1 sees pure noise, or the draft's all-null canvas. Step 2 sees what inference will show it: the model's own canvas re-noised, or
 the aligned reference corrupted at a random rate (SUNDAE, Savinov et al. 2022; Chen et al. 2023 for
 self-conditioning). Both steps are trained; the memory is prepared once for both.
 """
@@ -132,7 +132,8 @@ def losses(model: CanvasDenoiser, batch: Batch, unroll: bool, others: int) -> li
         state = model.prepare(batch.memory, batch.languages)
         slots = state.slot_mask.sum(1)
         noise = torch.randint(0, size, state.slot_mask.shape)
-        hidden = model.hidden(noise, state)
+        first_canvas = torch.where(torch.rand(len(noise), 1) < 0.35, 0, noise)  # all null: the draft
+        hidden = model.hidden(first_canvas, state)
         logits = model.logits(hidden, pieces.ids)
     first, log_probs = ctc(logits, batch, slots, pieces)
     if not unroll:

@@ -1,0 +1,48 @@
+"""diffusion-asr: multilingual speech recognition with a discrete-diffusion decoder."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from diffusion_asr.encoder import AcousticMemory
+    from diffusion_asr.errors import AudioError, DiffusionASRError, FormatError, LanguageError, ModelError
+    from diffusion_asr.recognizer import Hypothesis, Recognizer
+    from diffusion_asr.transcript import Segment, Transcript, Word
+
+# Nothing is imported before it is used: `import diffusion_asr` and `--help` do not load torch.
+_WHERE = {
+    "AcousticMemory": "encoder",
+    "AudioError": "errors",
+    "DiffusionASRError": "errors",
+    "FormatError": "errors",
+    "Hypothesis": "recognizer",
+    "LanguageError": "errors",
+    "ModelError": "errors",
+    "Recognizer": "recognizer",
+    "Segment": "transcript",
+    "Transcript": "transcript",
+    "Word": "transcript",
+}
+__version__ = "0.1.0"
+__all__ = [
+    "AcousticMemory",
+    "AudioError",
+    "DiffusionASRError",
+    "FormatError",
+    "Hypothesis",
+    "LanguageError",
+    "ModelError",
+    "Recognizer",
+    "Segment",
+    "Transcript",
+    "Word",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'diffusion_asr' has no attribute {name!r}")
+    return getattr(import_module(f"diffusion_asr.{_WHERE[name]}"), name)

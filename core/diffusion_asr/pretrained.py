@@ -1,0 +1,97 @@
+"""Find a model by name or folder, check it, and put its parts together."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from diffusion_asr.checkpoint import load_config, unpack
+from diffusion_asr.denoiser import CanvasDenoiser, DenoiserConfig
+from diffusion_asr.draft import LanguagePosterior, NullDraft
+from diffusion_asr.encoder import EncoderConfig, WhisperEncoder
+from diffusion_asr.errors import ModelError
+from diffusion_asr.recognizer import Parts
+from diffusion_asr.vocabulary import Vocabulary
+from diffusion_asr.words import Calibration
+
+EMBEDDED = Path(__file__).parent / "models"
+
+
+def model_folder(name: str | os.PathLike[str]) -> Path:
+    """The folder of an embedded model's name, or the folder itself.
+
+    Raises:
+        ModelError: Neither.
+    """
+    if isinstance(name, str) and (EMBEDDED / name / "config.json").is_file() and Path(name).name == name:
+        return EMBEDDED / name
+    folder = Path(name)
+    if folder.is_dir():
+        return folder
+    known = ", ".join(sorted(p.parent.name for p in EMBEDDED.glob("*/config.json"))) or "none"
+    raise ModelError(f"no model {str(name)!r}: not a folder, and the embedded models are: {known}")
+
+
+def compute_dtype() -> torch.dtype:
+    """bf16 where the CPU multiplies it in hardware, float32 elsewhere."""
+    fast = torch.backends.cpu.get_cpu_capability() in ("AVX512", "AVX512_BF16") and _has_bf16()
+    return torch.bfloat16 if fast else torch.float32
+
+
+def _has_bf16() -> bool:
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and "avx512_bf16" in _cpu_flags()
+
+
+def _cpu_flags() -> str:
+    try:
+        return Path("/proc/cpuinfo").read_text(encoding="utf8", errors="ignore")
+    except OSError:
+        return ""
+
+
+def _fill(module: nn.Module, path: Path, dtype: torch.dtype) -> None:
+    """Load weights into a module built on the meta device; names must match exactly."""
+    tensors = unpack(path, dtype)
+    try:
+        module.load_state_dict(tensors, assign=True)
+    except RuntimeError as error:
+        raise ModelError(f"{path} does not fit its config.json: {error}") from error
+    module.eval().requires_grad_(False)
+
+
+def _build(config: dict[str, Any], folder: Path) -> tuple[WhisperEncoder, CanvasDenoiser, LanguagePosterior]:
+    sizes = config["denoiser"] | {"languages": tuple(config["denoiser"]["languages"])}
+    with torch.device("meta"):
+        denoiser = CanvasDenoiser(DenoiserConfig(**sizes))
+        language = LanguagePosterior(denoiser.config.d_model, denoiser.config.languages)
+        encoder = WhisperEncoder(EncoderConfig(**config["encoder"]))
+    encoder.log_mel = type(encoder.log_mel)(encoder.config.n_mels)  # its tables are computed, not stored
+    dtype = compute_dtype()
+    _fill(encoder, folder / "encoder.safetensors", dtype)
+    _fill(denoiser, folder / "denoiser.safetensors", dtype)
+    _fill(language, folder / "language.safetensors", torch.float32)
+    return encoder, denoiser, language
+
+
+def load_parts(name: str | os.PathLike[str]) -> Parts:
+    """Everything that a ``Recognizer`` needs.
+
+    Raises:
+        ModelError: See ``checkpoint.load_config``.
+    """
+    folder = model_folder(name)
+    config = load_config(folder)
+    try:
+        encoder, denoiser, language = _build(config, folder)
+        calibration = Calibration(**config["calibration"])
+    except (KeyError, TypeError) as error:
+        raise ModelError(f"{folder / 'config.json'} lacks or misnames a part: {error!r}") from error
+    return Parts(
+        encoder=encoder, denoiser=denoiser, language=language, calibration=calibration, draft=NullDraft(),
+        vocabulary=Vocabulary.load(folder / "vocabulary.json"),
+        name=config["name"], version=config["version"],
+    )  # fmt: skip

@@ -1,0 +1,308 @@
+"""The one class that users and adapters talk to: audio in, transcript out."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffusion_asr import audio
+from diffusion_asr.denoiser import CanvasDenoiser
+from diffusion_asr.draft import Draft, LanguagePosterior, NullDraft
+from diffusion_asr.encoder import AcousticMemory, WhisperEncoder
+from diffusion_asr.errors import AudioError, LanguageError
+from diffusion_asr.longform import Window, WindowOptions, windows
+from diffusion_asr.sampler import Denoised, SamplerOptions, UniformSampler
+from diffusion_asr.transcript import Segment, Transcript, Word
+from diffusion_asr.vad import SpeechDetector
+from diffusion_asr.vocabulary import Vocabulary
+from diffusion_asr.words import Calibration, join, to_words
+
+Init = Literal["draft", "noise"]
+AUTO = "auto"
+SEED = 0  # default noise: a transcription without an explicit generator is repeatable
+
+
+class Progress(Protocol):
+    """Called with seconds done and seconds in all."""
+
+    def __call__(self, done: float, total: float) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Hypothesis:
+    """What the denoiser made of one clip.
+
+    Attributes:
+        text: The words as written.
+        words: With times in seconds from the clip's start, and confidence.
+        language: The language that it was decoded in.
+        confidence: Mean probability of the words; 0 for an empty clip.
+        denoised: Canvas, steps taken and (if asked for) the trace.
+    """
+
+    text: str
+    words: tuple[Word, ...]
+    language: str
+    confidence: float
+    denoised: Denoised
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A model's parts, as a checkpoint holds them."""
+
+    encoder: WhisperEncoder
+    denoiser: CanvasDenoiser
+    language: LanguagePosterior
+    vocabulary: Vocabulary
+    calibration: Calibration
+    name: str
+    version: str
+    draft: Draft
+
+
+class Recognizer:
+    """Speech to text by discrete diffusion.
+
+    Example:
+        >>> asr = Recognizer.from_pretrained()
+        >>> asr.transcribe("talk.flac", language="de").text
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+        self._sampler = UniformSampler(parts.denoiser, len(parts.vocabulary))
+        self._detector: SpeechDetector | None = None
+
+    @classmethod
+    def from_pretrained(cls, name: str | os.PathLike[str] = "canvas-base") -> Recognizer:
+        """Load the embedded model by name, or a model folder.
+
+        Raises:
+            ModelError: Unknown name, or a folder that is missing, corrupt or of another format.
+        """
+        from diffusion_asr.pretrained import load_parts
+
+        return cls(load_parts(name))
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Codes of the languages that the model writes."""
+        return self.parts.denoiser.config.languages
+
+    def encode(self, waveforms: Tensor, lengths: Tensor | None = None) -> AcousticMemory:
+        """Listen.
+
+        Args:
+            waveforms: (B, samples) float32 at 16 kHz in [-1, 1], each at most 30 s.
+            lengths: (B,) samples of each clip; None if none is padded.
+
+        Raises:
+            AudioError: Wrong shape, empty, longer than 30 s, or not finite.
+        """
+        if waveforms.ndim != 2 or waveforms.shape[1] == 0 or len(waveforms) == 0:
+            raise AudioError(f"waveforms must be (batch, samples), not {tuple(waveforms.shape)}")
+        most = int(30 * audio.SAMPLE_RATE)
+        if waveforms.shape[1] > most:
+            seconds = waveforms.shape[1] / audio.SAMPLE_RATE
+            raise AudioError(f"a clip of {seconds:.1f} s: encode takes 30 s at most; use transcribe")
+        if not bool(torch.isfinite(waveforms).all()):
+            raise AudioError("waveforms hold NaN or infinite samples; repair or drop the clip")
+        return self.parts.encoder.encode(waveforms, lengths)
+
+    def detect_language(self, memory: AcousticMemory) -> list[dict[str, float]]:
+        """Probability of each language, one dictionary for each clip."""
+        with torch.inference_mode():
+            rows = self.parts.language(memory).exp().tolist()
+        return [dict(zip(self.languages, row, strict=True)) for row in rows]
+
+    def denoise(
+        self,
+        memory: AcousticMemory,
+        language: Sequence[str | None] | str | None = None,
+        steps: int | None = None,
+        init: Init = "draft",
+        generator: torch.Generator | None = None,
+        trace: bool = False,
+    ) -> list[Hypothesis]:
+        """Write down what was heard.
+
+        Args:
+            memory: What ``encode`` returned.
+            language: One code for all clips or one for each; None (or "auto") detects it.
+            steps: Exact number of denoising steps; None stops each clip when its text has settled.
+            init: "draft" begins with the denoiser's own first guess, "noise" with uniform noise.
+            generator: Source of the noise; None is a fixed seed.
+            trace: Keep every step in ``Hypothesis.denoised.trace``.
+
+        Raises:
+            LanguageError: Unknown language, or not one for each clip.
+        """
+        if init not in ("draft", "noise"):
+            raise ValueError(f"init must be 'draft' or 'noise', not {init!r}")
+        languages = self._languages(memory, language)
+        generator = generator or torch.Generator().manual_seed(SEED)
+        with torch.inference_mode():
+            state = self.parts.denoiser.prepare(memory, languages)
+            draft = self.parts.draft.first_canvas(state).canvas if init == "draft" else None
+            clips = self._sampler.sample(state, SamplerOptions(steps), generator, draft, trace)
+        times = state.slots.times.expand(len(clips), -1) / memory.frame_rate
+        return [self._hypothesis(*row) for row in zip(clips, times, languages, strict=True)]
+
+    def _hypothesis(self, clip: Denoised, times: Tensor, language: str) -> Hypothesis:
+        slot_seconds = self.parts.denoiser.config.slot_frames / self.parts.encoder.frame_rate
+        parts = self.parts
+        words = to_words(clip, times[: len(clip.canvas)], slot_seconds, parts.vocabulary, parts.calibration)
+        sure = [w.confidence for w in words if w.confidence is not None]
+        return Hypothesis(join(words), words, language, sum(sure) / len(sure) if sure else 0.0, clip)
+
+    def _languages(self, memory: AcousticMemory, language: Sequence[str | None] | str | None) -> list[str]:
+        given = [language] * len(memory) if language is None or isinstance(language, str) else list(language)
+        if len(given) != len(memory):
+            raise LanguageError(f"{len(given)} languages for {len(memory)} clips; give one, or one for each")
+        for code in given:
+            self.check_language(code)
+        if all(code not in (None, AUTO) for code in given):
+            return [str(code) for code in given]
+        heard = self.detect_language(memory)
+        pairs = zip(given, heard, strict=True)
+        return [max(p, key=lambda k: p[k]) if code in (None, AUTO) else str(code) for code, p in pairs]
+
+    def check_language(self, code: str | None) -> None:
+        """Raise ``LanguageError`` unless ``code`` is a known language, "auto" or None."""
+        if code not in (None, AUTO) and code not in self.languages:
+            known = ", ".join(self.languages)
+            raise LanguageError(f"unknown language {code!r}; this model knows {known}, or auto to detect")
+
+    def transcribe(
+        self,
+        source: str | os.PathLike[str] | np.ndarray | Tensor,
+        language: str | None = None,
+        steps: int | None = None,
+        init: Init = "draft",
+        sample_rate: int = audio.SAMPLE_RATE,
+        generator: torch.Generator | None = None,
+        progress: Progress | None = None,
+        batch_size: int = 4,
+        on_hypothesis: Callable[[float, Hypothesis], None] | None = None,
+    ) -> Transcript:
+        """Transcribe a recording of any length.
+
+        Speech is found by Silero VAD, packed into windows of up to 30 s and decoded; silence and noise
+        give no text. Memory is bounded by the windows, not by the recording, when ``source`` is a path.
+
+        Args:
+            source: A path, or samples (samples,) or (channels, samples).
+            language: A code; None or "auto" detects it for each window.
+            steps: As in ``denoise``.
+            init: As in ``denoise``.
+            sample_rate: Of ``source`` if it is samples.
+            generator: As in ``denoise``.
+            progress: Called as windows are finished.
+            batch_size: Windows decoded together; the text does not depend on it.
+            on_hypothesis: Called with each window's start in seconds and its hypothesis, with a trace.
+
+        Raises:
+            AudioError: Unreadable audio.
+            LanguageError: Unknown language.
+        """
+        self.check_language(language)
+        seed = (generator or torch.Generator().manual_seed(SEED)).initial_seed()
+        blocks, name, total = _open(source, sample_rate)
+        clock = _Clock(blocks)
+        segments: list[Segment] = []
+        for group in _groups(windows(clock, self._speech_detector(), WindowOptions()), batch_size):
+            noise = torch.Generator().manual_seed(seed)
+            found = self._decode(group, language, steps, init, noise, on_hypothesis is not None)
+            for window, hypothesis in zip(group, found, strict=True):
+                if on_hypothesis is not None:
+                    on_hypothesis(window.start, hypothesis)
+                segments += _segments(window, hypothesis)
+            if progress is not None:
+                progress(group[-1].end, max(total, group[-1].end))
+        return Transcript(tuple(segments), duration=round(clock.seconds, 3), source=name)
+
+    def _decode(
+        self, group: list[Window], language: str | None, steps: int | None, init: Init,
+        generator: torch.Generator, trace: bool,
+    ) -> list[Hypothesis]:  # fmt: skip
+        lengths = torch.tensor([len(w.samples) for w in group])
+        waveforms = torch.zeros(len(group), int(lengths.max()))
+        for row, window in zip(waveforms, group, strict=True):
+            row[: len(window.samples)] = torch.from_numpy(window.samples)
+        memory = self.encode(waveforms, lengths)
+        return self.denoise(memory, language, steps, init, generator, trace)
+
+    def _speech_detector(self) -> SpeechDetector:
+        if self._detector is None:
+            self._detector = SpeechDetector()
+        return self._detector
+
+
+class _Clock:
+    """Blocks on their way through, counted."""
+
+    def __init__(self, blocks: Iterable[np.ndarray]) -> None:
+        self._blocks, self._samples = blocks, 0
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for block in self._blocks:
+            self._samples += len(block)
+            yield block
+
+    @property
+    def seconds(self) -> float:
+        return self._samples / audio.SAMPLE_RATE
+
+
+def _open(source: Any, sample_rate: int) -> tuple[Iterable[np.ndarray], str | None, float]:
+    """Blocks of mono 16 kHz samples, the recording's name, and its likely length in seconds."""
+    if isinstance(source, str | os.PathLike):
+        path = Path(source)
+        blocks = audio.read_blocks(path)
+        return blocks, str(path), audio.probe(path).duration
+    samples = audio.as_mono_16k(source, sample_rate)
+    return [samples], None, len(samples) / audio.SAMPLE_RATE
+
+
+def _groups(found: Iterable[Window], size: int) -> Iterator[list[Window]]:
+    group: list[Window] = []
+    for window in found:
+        group.append(window)
+        if len(group) == size:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+_SENTENCE_END = (".", "?", "!", "。", "？", "！", "।", "…")
+
+
+def _segments(window: Window, hypothesis: Hypothesis) -> list[Segment]:
+    """A window's words as segments: cut after a sentence, or at a pause of more than a second."""
+    out: list[Segment] = []
+    words: list[Word] = []
+    for n, word in enumerate(hypothesis.words):
+        words.append(word)
+        following = hypothesis.words[n + 1] if n + 1 < len(hypothesis.words) else None
+        pause = math.inf if following is None else following.start - word.end
+        if pause > 1.0 or (pause > 0.2 and word.text.endswith(_SENTENCE_END)):
+            text = join(tuple(words))
+            whole = Segment(words[0].start, words[-1].end, text, tuple(words), hypothesis.language)
+            out.append(_rounded(whole.shifted(window.start)))
+            words = []
+    return out
+
+
+def _rounded(segment: Segment) -> Segment:
+    words = tuple(replace(w, start=round(w.start, 3), end=round(w.end, 3)) for w in segment.words)
+    return replace(segment, start=round(segment.start, 3), end=round(segment.end, 3), words=words)

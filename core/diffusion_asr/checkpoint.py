@@ -104,7 +104,9 @@ def load_config(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{path}: not a readable model configuration ({error!r}). {_HINT}") from error
     if version != FORMAT:
-        raise ModelError(f"{path}: format {version}; this release reads format {FORMAT}. Update diffusion-asr.")
+        raise ModelError(
+            f"{path}: format {version}; this release reads format {FORMAT}. Update diffusion-asr."
+        )
     for name, digest in signed.items():
         if Path(name).name != name:
             raise ModelError(f"{path}: lists a file outside its folder ({name!r}). Do not use this model.")

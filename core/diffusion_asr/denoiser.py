@@ -35,6 +35,7 @@ class DenoiserConfig:
     heads: int = 8
     languages: tuple[str, ...] = ("en", "de", "fr", "es", "hi", "zh")
     slot_frames: int = 4  # encoder frames per slot: 4 is 80 ms
+    memory_pool: int = 2  # encoder frames averaged into one state that slots attend to
     max_slots: int = 380
     time_buckets: int = 32
 
@@ -132,6 +133,16 @@ def time_buckets(difference: Tensor, count: int) -> Tensor:
     return torch.where(difference < 0, half - 1 - scaled, half + scaled).round().long().clamp(0, count - 1)
 
 
+def pooled(states: Tensor, mask: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Means of ``size`` neighbouring real states, (B, T, D) to (B, ceil(T / size), D), and their mask."""
+    missing = -states.shape[1] % size
+    states, mask = F.pad(states, (0, 0, 0, missing)), F.pad(mask, (0, missing))
+    batch, frames, width = states.shape
+    used = mask.view(batch, frames // size, size).to(states.dtype)
+    total = (states.view(batch, frames // size, size, width) * used[..., None]).sum(2)
+    return total / used.sum(2, keepdim=True).clamp(min=1), used.any(2)
+
+
 def grid(memory: AcousticMemory, slot_frames: int) -> Slots:
     """A time-anchored canvas: one slot for every ``slot_frames`` encoder frames."""
     count = (memory.states.shape[1] + slot_frames - 1) // slot_frames
@@ -174,16 +185,18 @@ class CanvasDenoiser(nn.Module):
         """See ``Denoiser.prepare``; ``languages`` holds one code for each clip."""
         states = memory.states.to(self.gather.weight.dtype)
         slots = slots or grid(memory, self.config.slot_frames)
-        pairs = [layer.encoder_attn.project(states) for layer in self.layers]  # type: ignore[union-attr, operator]
+        heard, audible = pooled(states, memory.mask, self.config.memory_pool)
+        pairs = [layer.encoder_attn.project(heard) for layer in self.layers]  # type: ignore[union-attr, operator]
         prompt = [[0, PROMPT - 1 + self.config.languages.index(name), 1, 2] for name in languages]
-        times, frames = slots.times, torch.arange(states.shape[1])
+        times = slots.times
+        frames = torch.arange(heard.shape[1]) * self.config.memory_pool + self.config.memory_pool // 2
         cross = time_buckets(frames - times[..., None], self.config.time_buckets)
         own = time_buckets(times[:, None] - times[..., None], self.config.time_buckets)
         visible = torch.cat([slots.mask.new_ones(len(slots.mask), PROMPT), slots.mask], dim=1)
         return PreparedState(
             tuple(k for k, _ in pairs),
             tuple(v for _, v in pairs),
-            self._bias(self.cross_time, F.pad(cross, (0, 0, PROMPT, 0), value=-1), memory.mask),
+            self._bias(self.cross_time, F.pad(cross, (0, 0, PROMPT, 0), value=-1), audible),
             self._bias(self.self_time, F.pad(own, (PROMPT, 0, PROMPT, 0), value=-1), visible),
             self.acoustics(states, slots),
             self.embed_prompt(torch.tensor(prompt)),

@@ -75,7 +75,7 @@ class SelfAttention(nn.Module):
 
     def split(self, x: Tensor) -> Tensor:
         """(B, L, D) to (B, heads, L, D / heads)."""
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return x.view(*x.shape[:-1], self.heads, -1).transpose(1, 2)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """Attend over ``x`` (B, L, D); ``mask`` broadcasts to (B, heads, L, L), True (or 0.0) = visible."""

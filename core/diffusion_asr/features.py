@@ -22,7 +22,9 @@ PADDED_SAMPLES = 30 * SAMPLE_RATE
 
 def _hz_to_mel(hz: Tensor) -> Tensor:
     """Slaney's mel scale: linear below 1 kHz, logarithmic above."""
-    return torch.where(hz < 1000, hz * 3 / 200, 15 + torch.log(hz.clamp(min=1e-9) / 1000) * 27 / math.log(6.4))
+    return torch.where(
+        hz < 1000, hz * 3 / 200, 15 + torch.log(hz.clamp(min=1e-9) / 1000) * 27 / math.log(6.4)
+    )
 
 
 def _mel_to_hz(mel: Tensor) -> Tensor:
@@ -60,8 +62,9 @@ class LogMel(torch.nn.Module):
 
     def __init__(self, n_mels: int = N_MELS) -> None:
         super().__init__()
-        self.register_buffer("filters", mel_filters(n_mels), persistent=False)
-        self.register_buffer("window", torch.hann_window(N_FFT), persistent=False)
+        with torch.device("cpu"):  # computed, not loaded: they exist also in a model built on "meta"
+            self.register_buffer("filters", mel_filters(n_mels), persistent=False)
+            self.register_buffer("window", torch.hann_window(N_FFT), persistent=False)
         self.filters: Tensor
         self.window: Tensor
 

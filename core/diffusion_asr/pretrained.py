@@ -69,7 +69,6 @@ def _build(config: dict[str, Any], folder: Path) -> tuple[WhisperEncoder, Canvas
         denoiser = CanvasDenoiser(DenoiserConfig(**sizes))
         language = LanguagePosterior(denoiser.config.d_model, denoiser.config.languages)
         encoder = WhisperEncoder(EncoderConfig(**config["encoder"]))
-    encoder.log_mel = type(encoder.log_mel)(encoder.config.n_mels)  # its tables are computed, not stored
     dtype = compute_dtype()
     _fill(encoder, folder / "encoder.safetensors", dtype)
     _fill(denoiser, folder / "denoiser.safetensors", dtype)

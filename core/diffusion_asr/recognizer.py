@@ -15,7 +15,7 @@ from torch import Tensor
 
 from diffusion_asr import audio
 from diffusion_asr.denoiser import CanvasDenoiser
-from diffusion_asr.draft import Draft, LanguagePosterior, NullDraft
+from diffusion_asr.draft import Draft, LanguagePosterior
 from diffusion_asr.encoder import AcousticMemory, WhisperEncoder
 from diffusion_asr.errors import AudioError, LanguageError
 from diffusion_asr.longform import Window, WindowOptions, windows

@@ -34,7 +34,7 @@ class SamplerOptions:
     entropy_bound: float = 4.0
 
     def __post_init__(self) -> None:
-        if self.steps is not None and self.steps < 1 or self.max_steps < 1:
+        if (self.steps is not None and self.steps < 1) or self.max_steps < 1:
             raise ValueError(f"at least one denoising step is needed, not {self.steps or self.max_steps}")
 
     @property

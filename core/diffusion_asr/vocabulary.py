@@ -57,9 +57,7 @@ class Vocabulary:
         self.hindi_start = hindi_start
         self.hindi_scores = list(hindi_scores)
         self._bpe_file = bpe_file
-        self._bytes = [
-            piece_bytes(p) if i < hindi_start else p.encode() for i, p in enumerate(self.pieces)
-        ]
+        self._bytes = [piece_bytes(p) if i < hindi_start else p.encode() for i, p in enumerate(self.pieces)]
         self._bytes[NULL] = b""
         self._ids = {raw: i for i, raw in enumerate(self._bytes) if 0 < i < hindi_start}
 

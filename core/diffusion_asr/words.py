@@ -96,7 +96,9 @@ def to_words(
         end = float(times[pieces[-1].last]) + slot_seconds / 2
         end = max(end, min(following, end + TAIL))
         sure = sum(math.log(max(p.probability, 1e-6)) for p in pieces) / len(pieces)
-        out.append(Word(text, round(starts[n], 3), round(max(end, starts[n]), 3), round(calibration(sure), 4)))
+        out.append(
+            Word(text, round(starts[n], 3), round(max(end, starts[n]), 3), round(calibration(sure), 4))
+        )
     return tuple(out)
 
 
@@ -104,7 +106,11 @@ def join(words: tuple[Word, ...]) -> str:
     """The text of some words: spaces between them, none next to a Hanzi."""
     text = ""
     for word in words:
-        glued = not text or (_is_han(text[-1]) or _is_han(word.text)) or _is_mark(text[-1]) and _is_wide(text[-1])
+        glued = (
+            not text
+            or (_is_han(text[-1]) or _is_han(word.text))
+            or (_is_mark(text[-1]) and _is_wide(text[-1]))
+        )
         text += word.text if glued else " " + word.text
     return text
 

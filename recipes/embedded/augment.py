@@ -35,7 +35,9 @@ def hum(n: int, rng: Rng) -> Array:
     """Mains hum: a fundamental of 50 or 60 Hz with falling harmonics. Unit RMS."""
     t = np.arange(n) / RATE
     base = rng.choice([50.0, 60.0])
-    parts = [np.sin(2 * np.pi * base * k * t + rng.uniform(0, 6)) * rng.uniform(0, 1 / k) for k in range(1, 12)]
+    parts = [
+        np.sin(2 * np.pi * base * k * t + rng.uniform(0, 6)) * rng.uniform(0, 1 / k) for k in range(1, 12)
+    ]
     wave = np.sum(parts, axis=0)
     return np.asarray(wave / (wave.std() + 1e-9), dtype=np.float32)
 

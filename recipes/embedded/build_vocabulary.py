@@ -9,12 +9,12 @@ from pathlib import Path
 
 import sentencepiece as spm
 import torch
+from recipes.embedded.texts import LANGUAGES, dev_keys, sentences
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
 from diffusion_asr.vocabulary import Vocabulary, piece_bytes
-from recipes.embedded.texts import LANGUAGES, dev_keys, sentences
 
 LATIN = ("en", "de", "fr", "es")
 HINDI_PIECES = 1500
@@ -23,8 +23,14 @@ HINDI_PIECES = 1500
 def _hindi(lines: list[str]) -> tuple[list[str], list[float]]:
     model = io.BytesIO()
     spm.SentencePieceTrainer.train(
-        sentence_iterator=iter(lines), model_writer=model, vocab_size=HINDI_PIECES, model_type="unigram",
-        character_coverage=1.0, normalization_rule_name="identity", num_threads=1, minloglevel=2,
+        sentence_iterator=iter(lines),
+        model_writer=model,
+        vocab_size=HINDI_PIECES,
+        model_type="unigram",
+        character_coverage=1.0,
+        normalization_rule_name="identity",
+        num_threads=1,
+        minloglevel=2,
     )
     trained = spm.SentencePieceProcessor(model_proto=model.getvalue())
     kept = [i for i in range(len(trained)) if not (trained.is_unknown(i) or trained.is_control(i))]
@@ -61,7 +67,9 @@ def build(work: Path, shared: Path, minimum: int = 3) -> Vocabulary:
         if row["split"] == "train" and row["text"]:
             texts[row["lang"]].append(row["text"])
     latin = _used(bpe, texts, minimum)
-    letters = {b: chr_ for chr_, b in __import__("diffusion_asr.vocabulary", fromlist=["x"]).byte_letters().items()}
+    letters = {
+        b: chr_ for chr_, b in __import__("diffusion_asr.vocabulary", fromlist=["x"]).byte_letters().items()
+    }
     have = {piece_bytes(p) for p in latin}
     hanzi = Counter(c for s in texts["zh"] for c in s if not c.isspace())
     chinese = [c for c, n in hanzi.most_common() if n >= 2 and c.encode() not in have]

@@ -68,8 +68,11 @@ def collate(clips: Sequence[Clip]) -> Batch:
         mask[k, : clip.frames] = True
         targets[k, : len(clip.ids)] = torch.tensor(clip.ids, dtype=torch.long)
     return Batch(
-        AcousticMemory(states, mask, 50.0), [c.lang for c in clips], targets,
-        torch.tensor([len(c.ids) for c in clips]), [c.text for c in clips],
+        AcousticMemory(states, mask, 50.0),
+        [c.lang for c in clips],
+        targets,
+        torch.tensor([len(c.ids) for c in clips]),
+        [c.text for c in clips],
     )
 
 

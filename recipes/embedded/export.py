@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from recipes.embedded.training import DenoiserConfig
 from safetensors.torch import load_file
 
 from diffusion_asr.checkpoint import pack, save
@@ -14,11 +15,15 @@ from diffusion_asr.denoiser import CanvasDenoiser
 from diffusion_asr.encoder import EncoderConfig
 from diffusion_asr.vocabulary import Vocabulary
 from diffusion_asr.words import Calibration
-from recipes.embedded.training import DenoiserConfig
 
 
 def export(
-    work: Path, run: str, out: Path, version: str, slot_frames: int = 4, calibration: Calibration | None = None
+    work: Path,
+    run: str,
+    out: Path,
+    version: str,
+    slot_frames: int = 4,
+    calibration: Calibration | None = None,
 ) -> None:
     """Write the running average of ``work/runs/RUN`` as a model folder.
 

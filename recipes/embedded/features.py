@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import soundfile as sf
 import torch
+from recipes.embedded.augment import RATE, augment, non_speech
 
 from diffusion_asr.encoder import WhisperEncoder
-from recipes.embedded.augment import RATE, augment, non_speech
 
 Row = dict[str, Any]
 
@@ -112,8 +112,12 @@ def cache(
                 data.write(memory.states[k, :n].to(torch.float16).numpy().tobytes())
                 first = recording.rows[0]
                 row = {
-                    "offset": frames, "frames": n, "text": text, "lang": first["lang"],
-                    "source": first["source"], "name": first.get("audio_filepath", ""),
+                    "offset": frames,
+                    "frames": n,
+                    "text": text,
+                    "lang": first["lang"],
+                    "source": first["source"],
+                    "name": first.get("audio_filepath", ""),
                 }
                 rows.write(json.dumps(row, ensure_ascii=False) + "\n")
                 frames += n

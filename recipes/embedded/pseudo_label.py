@@ -37,7 +37,7 @@ def pseudo_label(work: Path, shared: Path, threads: int = 1) -> None:
     for row in rows:
         path = folder / row["audio_filepath"]
         found, _ = model.transcribe(
-            str(path), language=row["lang"], beam_size=5, temperature=0.0, condition_on_previous_text=False
+            str(path), language=row["lang"], beam_size=1, temperature=0.0, condition_on_previous_text=False
         )
         segments = list(found)
         text = " ".join(s.text.strip() for s in segments)

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Sequence
 
 import jiwer
 import torch
-
-from diffusion_asr.denoiser import CanvasDenoiser
-from diffusion_asr.vocabulary import Vocabulary
 from recipes.embedded.data import Clip, collate
 
+from diffusion_asr.denoiser import CanvasDenoiser
+from diffusion_asr.normalise import basic
+from diffusion_asr.sampler import collapse
+from diffusion_asr.vocabulary import Vocabulary
+
 STEPS = (1, 2, 4, 8)
-
-
-def basic(text: str, language: str) -> str:
-    """Whisper's basic normaliser: lower case, marks kept for Hindi, punctuation dropped."""
-    text = unicodedata.normalize("NFKC", text.lower())
-    text = "".join(c if unicodedata.category(c)[0] in "LMN" else " " for c in text)
-    return re.sub(r"\s+", "" if language == "zh" else " ", text).strip()
 
 
 def error(references: Sequence[str], hypotheses: Sequence[str], language: str) -> float:
@@ -30,13 +23,10 @@ def error(references: Sequence[str], hypotheses: Sequence[str], language: str) -
     return round(100 * float(rate(clean[0], clean[1])), 1)
 
 
-def collapse(canvas: list[int]) -> list[int]:
-    """Merge repeats, drop nulls."""
-    return [b for a, b in zip([0, *canvas], canvas, strict=False) if b not in (0, a)]
-
-
 @torch.inference_mode()
-def decode(model: CanvasDenoiser, clips: Sequence[Clip], vocabulary: Vocabulary, keep: float = 0.6) -> dict[int, list[str]]:
+def decode(
+    model: CanvasDenoiser, clips: Sequence[Clip], vocabulary: Vocabulary, keep: float = 0.6
+) -> dict[int, list[str]]:
     """Texts after each step count, from noise; slots below ``keep`` are drawn anew."""
     out: dict[int, list[str]] = {n: [] for n in STEPS}
     generator = torch.Generator().manual_seed(0)
@@ -51,14 +41,16 @@ def decode(model: CanvasDenoiser, clips: Sequence[Clip], vocabulary: Vocabulary,
                 logits, hidden = model.denoise(canvas, state, hidden)
                 sure, best = logits.float().softmax(-1).max(-1)
                 if step in STEPS:
-                    rows = best.tolist()
-                    out[step] += [vocabulary.decode(collapse(r[:n])) for r, n in zip(rows, slots, strict=True)]
+                    for row, n in zip(best, slots, strict=True):
+                        out[step].append(vocabulary.decode(token for token, _, _ in collapse(row[:n])))
                 noise = torch.randint(0, len(vocabulary), canvas.shape, generator=generator)
                 canvas = torch.where(sure > keep, best, noise)
     return out
 
 
-def quick_eval(model: CanvasDenoiser, dev: Sequence[Clip], vocabulary: Vocabulary, most: int = 16) -> dict[str, list[float]]:
+def quick_eval(
+    model: CanvasDenoiser, dev: Sequence[Clip], vocabulary: Vocabulary, most: int = 16
+) -> dict[str, list[float]]:
     """{"en FLEURS": [error at 1, 2, 4, 8 steps], …}; the first hypothesis of each set is printed."""
     out = {}
     for lang, source in sorted({(c.lang, c.source) for c in dev}):
@@ -66,5 +58,8 @@ def quick_eval(model: CanvasDenoiser, dev: Sequence[Clip], vocabulary: Vocabular
         clips = clips[:: max(1, len(clips) // most)]
         texts = decode(model, clips, vocabulary)
         out[f"{lang} {source}"] = [error([c.text for c in clips], texts[n], lang) for n in STEPS]
-        print(f"  {lang} {source}: {clips[len(clips) // 2].text[:90]}\n    -> {texts[8][len(clips) // 2][:90]}", flush=True)
+        print(
+            f"  {lang} {source}: {clips[len(clips) // 2].text[:90]}\n    -> {texts[8][len(clips) // 2][:90]}",
+            flush=True,
+        )
     return out

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import soundfile as sf
-
 from recipes.embedded.texts import LANGUAGES, dev_keys, sentences
 from recipes.embedded.voices import RATE, Espeak, Kokoro, Pico, Voice
 
@@ -44,8 +43,8 @@ def synthesise(
     manifest = folder / "manifest.jsonl"
     held_out = dev_keys(shared / "data/speech/manifest.jsonl")
     texts = {lang: sentences(shared / "data/text", lang, held_out) for lang in LANGUAGES}
-    synth: Voice = {"espeak": Espeak, "pico": Pico}[engine]() if engine != "kokoro" else Kokoro(
-        work / "weights/kokoro"
+    synth: Voice = (
+        {"espeak": Espeak, "pico": Pico}[engine]() if engine != "kokoro" else Kokoro(work / "weights/kokoro")
     )
     lines = manifest.read_text(encoding="utf8").splitlines() if manifest.exists() else []
     done = [json.loads(line) for line in lines]
@@ -68,9 +67,14 @@ def synthesise(
             name = f"{lang}-{index:07d}.flac"
             sf.write(folder / name, 0.7 * samples / np.abs(samples).max(), RATE, subtype="PCM_16")
             row = {
-                "audio_filepath": name, "duration": round(len(samples) / RATE, 3), "text": text,
-                "lang": lang, "speaker": f"{engine}:{voice}", "source": f"synthetic: {engine}",
-                "split": "train", "index": index,
+                "audio_filepath": name,
+                "duration": round(len(samples) / RATE, 3),
+                "text": text,
+                "lang": lang,
+                "speaker": f"{engine}:{voice}",
+                "source": f"synthetic: {engine}",
+                "split": "train",
+                "index": index,
             }
             out.write(json.dumps(row, ensure_ascii=False) + os.linesep)
             out.flush()

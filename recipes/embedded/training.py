@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from recipes.embedded.alignment import forced_canvas
+from recipes.embedded.data import Batch, batches, load
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
 from diffusion_asr.denoiser import PROMPT, CanvasDenoiser, DenoiserConfig
 from diffusion_asr.vocabulary import Vocabulary
-from recipes.embedded.alignment import forced_canvas
-from recipes.embedded.data import Batch, batches, load
 
 WHISPER_PROMPT = (50258, 50359, 50363)  # start of transcript, transcribe, no timestamps
 WHISPER_LANGUAGE = {"en": 50259, "de": 50261, "fr": 50265, "es": 50262, "hi": 50276, "zh": 50260}
@@ -128,21 +128,19 @@ def losses(model: CanvasDenoiser, batch: Batch, unroll: bool, others: int) -> li
     """CTC losses of the first and (if unrolled) the second denoising step."""
     size = model.config.vocabulary
     pieces = Pieces.draw(batch.targets, size, others)
-    with torch.autocast("cpu", torch.bfloat16):
-        state = model.prepare(batch.memory, batch.languages)
-        slots = state.slot_mask.sum(1)
-        noise = torch.randint(0, size, state.slot_mask.shape)
-        first_canvas = torch.where(torch.rand(len(noise), 1) < 0.35, 0, noise)  # all null: the draft
-        hidden = model.hidden(first_canvas, state)
-        logits = model.logits(hidden, pieces.ids)
+    state = model.prepare(batch.memory, batch.languages)
+    slots = state.slot_mask.sum(1)
+    noise = torch.randint(0, size, state.slot_mask.shape)
+    first_canvas = torch.where(torch.rand(len(noise), 1) < 0.35, 0, noise)  # all null: the draft
+    hidden = model.hidden(first_canvas, state)
+    logits = model.logits(hidden, pieces.ids)
     first, log_probs = ctc(logits, batch, slots, pieces)
     if not unroll:
         return [first]
     with torch.no_grad():
         canvas = second_canvas(log_probs, slots, batch, pieces, size)
     previous = hidden.detach() if random.random() < 0.5 else None
-    with torch.autocast("cpu", torch.bfloat16):
-        logits = model.logits(model.hidden(canvas, state, previous), pieces.ids)
+    logits = model.logits(model.hidden(canvas, state, previous), pieces.ids)
     return [first, ctc(logits, batch, slots, pieces)[0]]
 
 
@@ -153,7 +151,11 @@ def rate(step: int, options: TrainOptions) -> float:
 
 
 class Trainer:
-    """Model, running average, optimiser and their checkpoint."""
+    """Model, running average, optimiser and their checkpoint.
+
+    ``model`` computes in bf16; ``master`` holds the same weights in float32 for the optimiser. Half the
+    memory traffic makes a step about a third cheaper than autocast on two cores.
+    """
 
     def __init__(self, work: Path, folder: Path, caches: list[Path], options: TrainOptions) -> None:
         torch.manual_seed(options.seed)
@@ -163,10 +165,17 @@ class Trainer:
         self.vocabulary = Vocabulary.load(work / "model/vocabulary.json")
         self.caches = caches
         self.dev = load([work / "cache/dev.jsonl"], self.vocabulary, options.slot_frames)
-        self.model = initial_denoiser(work, self.vocabulary, options.slot_frames)
-        self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
-        known = [p for n, p in self.model.named_parameters() if n.startswith(("layers", "layer_norm", "embed"))]
-        fresh = [p for n, p in self.model.named_parameters() if not n.startswith(("layers", "layer_norm", "embed"))]
+        self.master = initial_denoiser(work, self.vocabulary, options.slot_frames)
+        self.average = copy.deepcopy(self.master).eval().requires_grad_(False)
+        self.model = copy.deepcopy(self.master).bfloat16()
+        known = [
+            p for n, p in self.master.named_parameters() if n.startswith(("layers", "layer_norm", "embed"))
+        ]
+        fresh = [
+            p
+            for n, p in self.master.named_parameters()
+            if not n.startswith(("layers", "layer_norm", "embed"))
+        ]
         groups = [{"params": known, "base": options.lr}, {"params": fresh, "base": options.lr_new}]
         self.optimiser = torch.optim.AdamW(groups, weight_decay=0.01, fused=True, betas=(0.9, 0.98))
         self.log = (folder / "log.jsonl").open("a", encoding="utf8")
@@ -176,6 +185,7 @@ class Trainer:
 
     def _resume(self) -> None:
         saved = torch.load(self.folder / "last.pt", weights_only=True)
+        self.master.load_state_dict(saved["model"])
         self.model.load_state_dict(saved["model"])
         self.average.load_state_dict(saved["average"])
         if "optimiser" in saved:
@@ -194,8 +204,10 @@ class Trainer:
     def save(self) -> None:
         """Write ``last.pt`` whole or not at all."""
         state = {
-            "model": self.model.state_dict(), "average": self.average.state_dict(),
-            "optimiser": self.optimiser.state_dict(), "step": self.step,
+            "model": self.master.state_dict(),
+            "average": self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "step": self.step,
         }
         torch.save(state, self.folder / "last.tmp")
         (self.folder / "last.tmp").replace(self.folder / "last.pt")
@@ -207,20 +219,28 @@ class Trainer:
         self.log.flush()
         print(line, flush=True)
 
+    def losses(self, batch: Batch) -> list[Tensor]:
+        """CTC losses of the unrolled steps."""
+        return losses(self.model, batch, self.step >= self.options.unroll_after, self.options.negatives)
+
     def update(self, batch: Batch) -> list[float]:
         """One optimiser step; returns the losses."""
         for group in self.optimiser.param_groups:
             group["lr"] = group["base"] * rate(self.step, self.options)
-        parts = losses(self.model, batch, self.step >= self.options.unroll_after, self.options.negatives)
-        self.optimiser.zero_grad(set_to_none=True)
+        parts = self.losses(batch)
+        self.model.zero_grad(set_to_none=True)
         torch.stack(parts).sum().backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        for wide, narrow in zip(self.master.parameters(), self.model.parameters(), strict=True):
+            wide.grad = None if narrow.grad is None else narrow.grad.float()
+        torch.nn.utils.clip_grad_norm_(self.master.parameters(), 1.0)
         self.optimiser.step()
         self.step += 1
         decay = min(self.options.ema, 1 - 1 / (self.step + 1))
         with torch.no_grad():
-            for slow, fast in zip(self.average.parameters(), self.model.parameters(), strict=True):
+            for slow, fast in zip(self.average.parameters(), self.master.parameters(), strict=True):
                 slow.lerp_(fast, 1 - decay)
+            for narrow, wide in zip(self.model.parameters(), self.master.parameters(), strict=True):
+                narrow.copy_(wide)
         return [float(p.detach()) for p in parts]
 
     def run(self) -> None:
@@ -234,9 +254,15 @@ class Trainer:
             now = self.update(next(source))
             if not all(math.isfinite(x) for x in now):
                 raise RuntimeError(f"loss is {now} at step {self.step}")
-            smooth = [0.98 * a + 0.02 * b for a, b in zip(smooth, now, strict=True)] if len(smooth) == len(now) else now
+            smooth = (
+                [0.98 * a + 0.02 * b for a, b in zip(smooth, now, strict=True)]
+                if len(smooth) == len(now)
+                else now
+            )
             if self.step % 50 == 0:
-                self.note(loss=[round(x, 3) for x in smooth], minutes=round((time.monotonic() - began) / 60, 2))
+                self.note(
+                    loss=[round(x, 3) for x in smooth], minutes=round((time.monotonic() - began) / 60, 2)
+                )
             if time.monotonic() - saved > self.options.save_minutes * 60:
                 self.save()
                 saved = time.monotonic()
@@ -245,4 +271,3 @@ class Trainer:
                 source = self.source()
         self.save()
         self.note(dev=quick_eval(self.average, self.dev, self.vocabulary))
-

@@ -1,0 +1,53 @@
+"""The command line: ``diffusion-asr transcribe`` and ``diffusion-asr info``.
+
+Nothing here imports torch before a command needs it, so that ``--help`` and ``--version`` answer at once.
+
+Exit codes: 0 done, 1 something could not be done (the rest of a batch was), 2 the command line is wrong,
+130 interrupted by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+import diffusion_asr
+from diffusion_asr.cli.info import info
+from diffusion_asr.cli.transcribe import transcribe
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command(no_args_is_help=True)(transcribe)
+app.command()(info)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"diffusion-asr {diffusion_asr.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Speech to text with a discrete-diffusion decoder, offline on a laptop CPU.
+
+    [bold]Examples[/bold]
+    diffusion-asr transcribe talk.flac
+    diffusion-asr transcribe *.wav --language de --format srt --output-dir out
+    diffusion-asr info
+    """
+
+
+def main() -> None:
+    """Run the command line; the entry point of ``diffusion-asr``."""
+    app(prog_name="diffusion-asr")

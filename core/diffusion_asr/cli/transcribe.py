@@ -1,0 +1,138 @@
+"""``diffusion-asr transcribe``: options and their meaning; the work is in ``plan`` and ``batch``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from diffusion_asr.cli.batch import Batch, Settings
+from diffusion_asr.cli.plan import (
+    AUTO,
+    DEFAULT_MODEL,
+    check_inputs,
+    check_language,
+    parse_formats,
+    plan_output,
+)
+from diffusion_asr.cli.report import expected_errors
+from diffusion_asr.formats import FORMATS
+from diffusion_asr.vocabulary import LANGUAGES
+
+_DECODING = "Decoding"
+_MACHINE = "Machine"
+
+
+class Start(StrEnum):
+    """What the first canvas holds."""
+
+    DRAFT = "draft"
+    NOISE = "noise"
+
+
+def _between(low: int, high: int) -> Callable[[int | None], int | None]:
+    """Checks an option's number; typer's own ``min`` and ``max`` would widen the help by their range."""
+
+    def check(value: int | None) -> int | None:
+        if value is not None and not low <= value <= high:
+            raise typer.BadParameter(f"{value} is not between {low} and {high}")
+        return value
+
+    return check
+
+
+Files = Annotated[list[Path], typer.Argument(metavar="FILES", show_default=False, help="Sound files.")]
+Language = Annotated[
+    str, typer.Option("--language", "-l", metavar="CODE", help=f"{AUTO} or {', '.join(LANGUAGES)}.")
+]
+Formats = Annotated[
+    list[str],
+    typer.Option(
+        "--format", "-f", metavar="NAME", help=f"{', '.join(FORMATS)}; several with commas or repeated."
+    ),
+]
+OutputDir = Annotated[
+    Path | None,
+    typer.Option("--output-dir", "-o", metavar="DIR", help="Write NAME.FORMAT files here, not to stdout."),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace output files that exist.")]
+Steps = Annotated[
+    int | None,
+    typer.Option(
+        callback=_between(1, 1000), metavar="N", rich_help_panel=_DECODING,
+        help="Exact number of denoising steps; by default each window stops when it has settled.",
+    ),
+]  # fmt: skip
+Init = Annotated[
+    Start, typer.Option(rich_help_panel=_DECODING, help="Begin with the model's first guess or with noise.")
+]
+Seed = Annotated[
+    int,
+    typer.Option(
+        callback=_between(0, 2**63 - 1), metavar="N", rich_help_panel=_DECODING, help="Seed of the noise."
+    ),
+]
+Trace = Annotated[
+    bool,
+    typer.Option("--trace", rich_help_panel=_DECODING, help="Show every denoising step on stderr."),
+]
+Model = Annotated[
+    str,
+    typer.Option("--model", metavar="NAME|DIR", rich_help_panel=_MACHINE, help="A model's name or folder."),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        callback=_between(1, 1024),
+        metavar="N",
+        rich_help_panel=_MACHINE,
+        help="CPU threads; by default torch decides.",
+    ),
+]
+BatchSize = Annotated[
+    int,
+    typer.Option(
+        callback=_between(1, 1024), metavar="N", rich_help_panel=_MACHINE,
+        help="Windows decoded together: more is faster and takes more memory; the text stays the same.",
+    ),
+]  # fmt: skip
+
+
+def transcribe(
+    files: Files,
+    language: Language = AUTO,
+    format: Formats = ["txt"],  # noqa: A002, B006 - the option's name; typer copies the default
+    output_dir: OutputDir = None,
+    overwrite: Overwrite = False,
+    steps: Steps = None,
+    init: Init = Start.DRAFT,
+    seed: Seed = 0,
+    trace: Trace = False,
+    model: Model = DEFAULT_MODEL,
+    threads: Threads = None,
+    batch_size: BatchSize = 4,
+) -> None:
+    """Write down what is said in sound files.
+
+    The text goes to stdout. Of several files, txt comes under a heading for each,
+    and json, rttm, stm, ctm and seglst become one document at the end.
+
+    [bold]Examples[/bold]
+    diffusion-asr transcribe talk.flac
+    diffusion-asr transcribe talk.flac --language de --format srt > talk.srt
+    diffusion-asr transcribe *.wav --format txt,json --output-dir out
+    diffusion-asr transcribe talk.flac --steps 8 --init noise --trace
+    diffusion-asr transcribe -- -name-with-a-dash.wav
+    """
+    check_inputs(files)
+    code = check_language(language, model)
+    settings = Settings(
+        model=model, language=code, steps=steps, init="noise" if init is Start.NOISE else "draft",
+        seed=seed, batch_size=batch_size, threads=threads, trace=trace,
+    )  # fmt: skip
+    names = parse_formats(format)
+    with expected_errors():
+        Batch(files, plan_output(files, names, output_dir, overwrite), settings).run()

@@ -1,0 +1,26 @@
+"""Text normalisation for scoring: Whisper's basic normaliser (Radford et al. 2022, appendix C).
+
+One deliberate difference: Whisper's turns combining marks into spaces, which tears Devanagari apart and
+makes every Hindi score meaningless; here marks stay.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+_BRACKETED = re.compile(r"[<\[][^>\]]*[>\]]|\([^)]+?\)")
+
+
+def basic(text: str, language: str | None = None) -> str:
+    """Lower case, no bracketed asides, punctuation and symbols as spaces; no spaces at all for zh."""
+    text = unicodedata.normalize("NFKC", _BRACKETED.sub("", text.lower()))
+    kept = "".join(c if unicodedata.category(c)[0] not in "SPZC" else " " for c in text)
+    return "".join(kept.split()) if language == "zh" else " ".join(kept.split())
+
+
+def simplified(text: str) -> str:
+    """Traditional to Simplified characters (OpenCC); needs the ``score`` extra."""
+    from opencc import OpenCC
+
+    return str(OpenCC("t2s").convert(text))

@@ -1,0 +1,160 @@
+"""Word (hi, zh: character) error rates on real dev speech, beside Whisper base greedy on the same clips.
+
+Language forced, Whisper's basic normaliser (marks kept), Traditional Chinese made Simplified for both.
+Intervals are 95 % bootstrap intervals over clips. Ratios are to faster-whisper base, greedy.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jiwer
+import numpy as np
+
+from diffusion_asr import audio
+from diffusion_asr.normalise import basic, simplified
+
+CHARACTER = ("hi", "zh")
+SETTINGS: tuple[tuple[str, int | None], ...] = (
+    ("noise", 1), ("noise", 2), ("noise", 4), ("noise", 8), ("draft", 1), ("draft", 2), ("draft", 4), ("draft", None),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A dev recording with its text."""
+
+    samples: np.ndarray
+    text: str
+    lang: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Score:
+    """Errors and reference units of each clip."""
+
+    errors: tuple[int, ...]
+    units: tuple[int, ...]
+
+    @property
+    def rate(self) -> float:
+        """Errors per cent of the reference."""
+        return 100 * sum(self.errors) / max(1, sum(self.units))
+
+    def interval(self, draws: int = 1000) -> tuple[float, float]:
+        """95 % bootstrap interval over clips."""
+        rng = random.Random(0)
+        pairs = list(zip(self.errors, self.units, strict=True))
+        rates = []
+        for _ in range(draws):
+            drawn = rng.choices(pairs, k=len(pairs))
+            rates.append(100 * sum(e for e, _ in drawn) / max(1, sum(u for _, u in drawn)))
+        rates.sort()
+        return rates[int(0.025 * draws)], rates[int(0.975 * draws) - 1]
+
+
+def dev_clips(shared: Path, most: int | None = None) -> list[Clip]:
+    """Real dev clips; at most ``most`` of each set, spread evenly."""
+    folder = shared / "data/speech"
+    rows = [json.loads(x) for x in (folder / "manifest.jsonl").read_text(encoding="utf8").splitlines()]
+    rows = [r for r in rows if r["split"] == "dev" and r["text"]]
+    sets: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        sets.setdefault((row["lang"], row["source"]), []).append(row)
+    chosen = [r for group in sets.values() for r in (group[:: max(1, len(group) // most)] if most else group)]
+    return [Clip(audio.read(folder / r["audio_filepath"]), r["text"], r["lang"], r["source"]) for r in chosen]
+
+
+def score(references: Sequence[str], hypotheses: Sequence[str], lang: str) -> Score:
+    """Errors by clip after normalisation."""
+    errors, units = [], []
+    for reference, hypothesis in zip(references, hypotheses, strict=True):
+        if lang == "zh":
+            reference, hypothesis = simplified(reference), simplified(hypothesis)
+        r, h = basic(reference, lang), basic(hypothesis, lang)
+        if lang in CHARACTER:
+            found = jiwer.process_characters(r, h)
+        else:
+            found = jiwer.process_words(r, h)
+        errors.append(found.substitutions + found.deletions + found.insertions)
+        units.append(found.hits + found.substitutions + found.deletions)
+    return Score(tuple(errors), tuple(units))
+
+
+def run(clips: Sequence[Clip], recognise: Callable[[Clip], str]) -> tuple[dict[str, Score], float]:
+    """Scores by set and by language ("en", "en FLEURS", …), and seconds spent."""
+    began = time.perf_counter()
+    texts = [recognise(clip) for clip in clips]
+    spent = time.perf_counter() - began
+    groups: dict[str, list[int]] = {}
+    for n, clip in enumerate(clips):
+        groups.setdefault(clip.lang, []).append(n)
+        groups.setdefault(f"{clip.lang} {clip.source}", []).append(n)
+    return {
+        name: score([clips[n].text for n in ns], [texts[n] for n in ns], name[:2])
+        for name, ns in sorted(groups.items())
+    }, spent
+
+
+def whisper(work: Path, threads: int) -> Callable[[Clip], str]:
+    """faster-whisper base, int8, greedy, language forced, no fallback."""
+    from faster_whisper import WhisperModel
+
+    model = WhisperModel(str(work / "weights/whisper"), compute_type="int8", cpu_threads=threads)
+
+    def recognise(clip: Clip) -> str:
+        found, _ = model.transcribe(
+            clip.samples, language=clip.lang, beam_size=1, temperature=0.0, without_timestamps=True,
+            condition_on_previous_text=False,
+        )  # fmt: skip
+        return " ".join(segment.text.strip() for segment in found)
+
+    return recognise
+
+
+def table(results: dict[str, dict[str, Score]], baseline: str) -> str:
+    """Markdown: a row a set, a column a system."""
+    names = list(results)
+    lines = ["| set | clips | " + " | ".join(names) + " |", "|---" * (len(names) + 2) + "|"]
+    for group in results[names[0]]:
+        cells = []
+        for name in names:
+            found = results[name][group]
+            low, high = found.interval()
+            ratio = (
+                "" if name == baseline else f" ×{found.rate / max(0.1, results[baseline][group].rate):.2f}"
+            )
+            cells.append(f"{found.rate:.1f} [{low:.0f}, {high:.0f}]{ratio}")
+        count = len(results[names[0]][group].errors)
+        lines.append(f"| {group} | {count} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def evaluate(
+    work: Path, shared: Path, model: str, most: int | None = None, threads: int = 2,
+    settings: Sequence[tuple[str, int | None]] = SETTINGS,
+) -> str:  # fmt: skip
+    """The whole comparison as Markdown; Whisper's texts are cached in ``work``."""
+    import torch
+
+    from diffusion_asr import Recognizer
+
+    torch.set_num_threads(threads)
+    clips = dev_clips(shared, most)
+    baseline = "whisper base greedy"
+    results = {baseline: run(clips, whisper(work, threads))[0]}
+    recognizer = Recognizer.from_pretrained(model)
+    for init, steps in settings:
+
+        def recognise(clip: Clip, init: Any = init, steps: int | None = steps) -> str:
+            return recognizer.transcribe(clip.samples, language=clip.lang, steps=steps, init=init).text
+
+        results[f"{init} {steps or 'auto'}"], _ = run(clips, recognise)
+    return table(results, baseline)

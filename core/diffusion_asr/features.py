@@ -45,8 +45,10 @@ def mel_filters(n_mels: int = N_MELS) -> Tensor:
 
 
 def _padded(waveforms: Tensor, lengths: Tensor) -> Tensor:
-    """Half a window of context on both sides: reflected at the start; at the end silence, as Whisper's
-    padding to 30 s gives, but reflected for clips of 30 s or more, which Whisper does not pad.
+    """Half a window of context on both sides, as Whisper's extractor gives it.
+
+    Reflected at the start; at the end silence, because Whisper pads to 30 s, but reflected for clips of
+    30 s or more, which Whisper does not pad.
     """
     half = N_FFT // 2
     padded = F.pad(waveforms, (half, half + max(0, half + 1 - waveforms.shape[1])))

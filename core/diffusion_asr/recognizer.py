@@ -33,7 +33,9 @@ SEED = 0  # default noise: a transcription without an explicit generator is repe
 class Progress(Protocol):
     """Called with seconds done and seconds in all."""
 
-    def __call__(self, done: float, total: float) -> None: ...
+    def __call__(self, done: float, total: float) -> None:
+        """Work has come as far as ``done`` of ``total`` seconds."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812  (its usual name)
+from torch.nn import functional as F
 
 from diffusion_asr.audio import SAMPLE_RATE, Samples
 from diffusion_asr.errors import ModelError

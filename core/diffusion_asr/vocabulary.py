@@ -105,11 +105,7 @@ class Vocabulary:
 
     def _encode_hindi(self, text: str) -> list[int]:
         marked = "\u2581" + text.replace(" ", "\u2581")
-        out: list[int] = []
-        for token in self._unigram.encode(marked).ids:
-            if token:  # 0 is unknown: spell it with Whisper's pieces
-                out.append(self.hindi_start + token - 1)
-        return out
+        return [self.hindi_start + i - 1 for i in self._unigram.encode(marked).ids if i]  # 0 is unknown
 
     def _encode_bytes(self, text: str) -> list[int]:
         whole = self._ids.get(text.encode())

@@ -38,6 +38,7 @@ class Calibration:
     b: float = 0.0
 
     def __call__(self, log_probability: float) -> float:
+        """Confidence in [0, 1]."""
         x = self.a * log_probability + self.b
         return 1 / (1 + math.exp(-max(-30.0, min(30.0, x))))
 

@@ -9,12 +9,14 @@ import subprocess
 import unicodedata
 from collections import Counter, defaultdict
 from pathlib import Path
+from typing import Any
 
 import soundfile as sf
 from recipes.embedded.texts import sentences
 
 SOUNDS = {"en": "en_US_f_Allison", "es": "es_MX_f_Allison", "fr": "fr_CA_f_June"}
 _WORD = re.compile(r"[^\W\d_]+")
+_UNSPOKEN = re.compile(r"[\[\]<>(*&%\ufffd]")  # stage directions and placeholders
 
 
 def bare(text: str) -> str:
@@ -48,28 +50,32 @@ def prompts(language: str) -> dict[str, str]:
         return {name.strip(): " ".join(text.split()) for name, text in pairs}
 
 
+def decode(source: Path, target: Path) -> float:
+    """G.722 to 16 kHz FLAC; returns seconds."""
+    command = ["ffmpeg", "-nostdin", "-loglevel", "error", "-y", "-f", "g722", "-i", str(source)]
+    subprocess.run([*command, "-ar", "16000", "-ac", "1", str(target)], check=True)
+    return float(sf.info(target).duration)
+
+
 def build(work: Path, shared: Path) -> None:
     """Write ``work/asterisk/*.flac`` and a manifest."""
     out = work / "asterisk"
     out.mkdir(parents=True, exist_ok=True)
     table = accents(sentences(shared / "data/text", "es", set()))
-    rows = []
-    for language, folder in SOUNDS.items():
+    rows: list[dict[str, Any]] = []
+    for language, speaker in SOUNDS.items():
         for name, text in prompts(language).items():
-            source = Path("/usr/share/asterisk/sounds") / folder / f"{name}.g722"
-            if not source.exists() or not re.search(r"\w{2}", text) or re.search(r"[\[\]<>(*&%\ufffd]", text):
+            source = Path("/usr/share/asterisk/sounds") / speaker / f"{name}.g722"
+            if not source.exists() or not re.search(r"\w{2}", text) or _UNSPOKEN.search(text):
                 continue
             target = out / f"{language}-{name.replace('/', '_')}.flac"
-            command = ["ffmpeg", "-nostdin", "-loglevel", "error", "-y", "-f", "g722", "-i", str(source),
-                       "-ar", "16000", "-ac", "1", str(target)]  # fmt: skip
-            subprocess.run(command, check=True)
-            seconds = sf.info(target).duration
-            if 0.3 < seconds < 25:
-                text = _accented(text, table) if language == "es" else text
-                rows.append({
-                    "audio_filepath": target.name, "duration": round(seconds, 3), "text": text[0].upper() + text[1:],
-                    "lang": language, "speaker": folder, "source": "Debian asterisk prompts", "split": "train",
-                })  # fmt: skip
+            seconds = decode(source, target)
+            if not 0.3 < seconds < 25:
+                continue
+            text = _accented(text, table) if language == "es" else text
+            row = {"audio_filepath": target.name, "duration": round(seconds, 3), "lang": language}
+            row |= {"text": text[0].upper() + text[1:], "speaker": speaker}
+            rows.append(row | {"source": "Debian asterisk prompts", "split": "train"})
     lines = (json.dumps(row, ensure_ascii=False) for row in rows)
     (out / "manifest.jsonl").write_text("\n".join(lines) + "\n", encoding="utf8")
     print(f"{len(rows)} prompts, {sum(r['duration'] for r in rows) / 3600:.2f} h")

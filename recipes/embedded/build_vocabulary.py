@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from diffusion_asr.vocabulary import Vocabulary, piece_bytes
+from diffusion_asr.vocabulary import Vocabulary, byte_letters, piece_bytes
 
 LATIN = ("en", "de", "fr", "es")
 HINDI_PIECES = 1500
@@ -45,11 +45,11 @@ def _used(bpe: Tokenizer, texts: dict[str, list[str]], minimum: int) -> list[str
             counts.update(encoding.tokens)
     keep = {piece for piece, n in counts.items() if n >= minimum}
     size = bpe.get_vocab_size(with_added_tokens=False)
-    for i in range(min(size, 50257)):
-        piece = bpe.id_to_token(i)
+    order = {bpe.id_to_token(i) or "": i for i in range(min(size, 50257))}
+    for piece in order:
         if len(piece) == 1 or (len(piece_bytes(piece)) <= 2 and piece_bytes(piece).isascii()):
             keep.add(piece)
-    return sorted(keep, key=lambda p: bpe.token_to_id(p))
+    return sorted(keep, key=lambda piece: order[piece])
 
 
 def build(work: Path, shared: Path, minimum: int = 3) -> Vocabulary:
@@ -67,9 +67,7 @@ def build(work: Path, shared: Path, minimum: int = 3) -> Vocabulary:
         if row["split"] == "train" and row["text"]:
             texts[row["lang"]].append(row["text"])
     latin = _used(bpe, texts, minimum)
-    letters = {
-        b: chr_ for chr_, b in __import__("diffusion_asr.vocabulary", fromlist=["x"]).byte_letters().items()
-    }
+    letters = {byte: letter for letter, byte in byte_letters().items()}
     have = {piece_bytes(p) for p in latin}
     hanzi = Counter(c for s in texts["zh"] for c in s if not c.isspace())
     chinese = [c for c, n in hanzi.most_common() if n >= 2 and c.encode() not in have]

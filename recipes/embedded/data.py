@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -20,14 +21,13 @@ from diffusion_asr.vocabulary import Vocabulary
 class Clip:
     """One cached recording; ``ids`` are its tokens."""
 
-    states: np.memmap
+    states: np.ndarray
     offset: int
     frames: int
     text: str
     lang: str
     source: str
     ids: list[int]
-    extra: dict[str, list[float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def load(caches: Sequence[Path], vocabulary: Vocabulary, slot_frames: int) -> li
         states = np.memmap(index.with_suffix(".f16"), np.float16, "r").reshape(-1, 512)
         for row in rows:
             ids = vocabulary.encode(row["text"], row["lang"])
-            need = len(ids) + sum(a == b for a, b in zip(ids, ids[1:], strict=False))
+            need = len(ids) + sum(a == b for a, b in pairwise(ids))
             if need <= row["frames"] // slot_frames and row["offset"] + row["frames"] <= len(states):
                 clips.append(
                     Clip(states, row["offset"], row["frames"], row["text"], row["lang"], row["source"], ids)

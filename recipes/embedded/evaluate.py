@@ -22,8 +22,9 @@ from diffusion_asr.normalise import basic, simplified
 
 CHARACTER = ("hi", "zh")
 SETTINGS: tuple[tuple[str, int | None], ...] = (
-    ("noise", 1), ("noise", 2), ("noise", 4), ("noise", 8), ("draft", 1), ("draft", 2), ("draft", 4), ("draft", None),
-)  # fmt: skip
+    *(("noise", steps) for steps in (1, 2, 4, 8)),
+    *(("draft", steps) for steps in (1, 2, 4, None)),
+)
 
 
 @dataclass(frozen=True)
@@ -79,10 +80,7 @@ def score(references: Sequence[str], hypotheses: Sequence[str], lang: str) -> Sc
         if lang == "zh":
             reference, hypothesis = simplified(reference), simplified(hypothesis)
         r, h = basic(reference, lang), basic(hypothesis, lang)
-        if lang in CHARACTER:
-            found = jiwer.process_characters(r, h)
-        else:
-            found = jiwer.process_words(r, h)
+        found = (jiwer.process_characters if lang in CHARACTER else jiwer.process_words)(r, h)
         errors.append(found.substitutions + found.deletions + found.insertions)
         units.append(found.hits + found.substitutions + found.deletions)
     return Score(tuple(errors), tuple(units))

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from recipes.embedded.training import DenoiserConfig
 from safetensors.torch import load_file
 
 from diffusion_asr.checkpoint import pack, save
-from diffusion_asr.denoiser import CanvasDenoiser
+from diffusion_asr.denoiser import CanvasDenoiser, DenoiserConfig
 from diffusion_asr.encoder import EncoderConfig
 from diffusion_asr.vocabulary import Vocabulary
 from diffusion_asr.words import Calibration
@@ -31,7 +31,10 @@ def export(
     """
     out.mkdir(parents=True, exist_ok=True)
     vocabulary = Vocabulary.load(work / "model/vocabulary.json")
-    config = DenoiserConfig(vocabulary=len(vocabulary), slot_frames=slot_frames)
+    options = json.loads((work / "runs" / run / "options.json").read_text())
+    config = DenoiserConfig(vocabulary=len(vocabulary), slot_frames=options["slot_frames"])
+    fitted = work / "model/calibration.json"
+    calibration = Calibration(**json.loads(fitted.read_text())) if fitted.exists() else Calibration()
     state = torch.load(work / "runs" / run / "last.pt", weights_only=True)["average"]
     CanvasDenoiser(config).load_state_dict(state)  # fails here rather than at the user's
     whisper = load_file(work / "weights/whisper/model.safetensors")
@@ -45,7 +48,7 @@ def export(
             "version": version,
             "encoder": asdict(EncoderConfig()),
             "denoiser": asdict(config),
-            "calibration": {"a": (calibration or Calibration()).a, "b": (calibration or Calibration()).b},
+            "calibration": asdict(calibration),
         },
         {
             "encoder": pack(encoder),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import random
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,3 +130,32 @@ def manifest_rows(manifest: Path) -> list[Row]:
     """Rows of a NeMo-style manifest with absolute paths."""
     rows = [json.loads(line) for line in manifest.read_text(encoding="utf8").splitlines()]
     return [row | {"path": str(manifest.parent / row["audio_filepath"])} for row in rows]
+
+
+def _source_rows(work: Path, shared: Path, source: str) -> tuple[list[Row], float]:
+    """Clips of a source and the share that is joined into longer recordings."""
+    if source in ("dev", "real"):
+        rows = manifest_rows(shared / "data/speech/manifest.jsonl")
+        split = "dev" if source == "dev" else "train"
+        return [r for r in rows if r["split"] == split and r["text"]], 0.25
+    if source == "teacher":
+        return manifest_rows(work / "pseudo/manifest.jsonl"), 0.3
+    if source == "prompts":
+        return manifest_rows(work / "asterisk/manifest.jsonl"), 0.4
+    return manifest_rows(work / "synth" / source / "manifest.jsonl"), 0.25
+
+
+def cache_source(work: Path, shared: Path, source: str, variant: int) -> None:
+    """Write ``work/cache/SOURCE.VARIANT`` (``dev`` without variant or augmentation)."""
+    encoder = load_encoder(work / "weights/whisper/model.safetensors")
+    rows, joined = _source_rows(work, shared, source)
+    if source == "dev":
+        cache(work / "cache/dev", [Recording((r,), 0) for r in rows], encoder, augmented=False)
+        return
+    recordings = list(compose(rows, hash_seed(source, variant), joined, 0.03))
+    cache(work / f"cache/{source}.{variant}", recordings, encoder)
+
+
+def hash_seed(source: str, variant: int) -> int:
+    """A seed that is the same in every run (``hash`` of a string is not)."""
+    return zlib.crc32(f"{source}.{variant}".encode())

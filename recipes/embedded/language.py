@@ -49,9 +49,9 @@ def train_language(work: Path, caches: list[Path], steps: int = 1500, seed: int 
         truth = torch.tensor([LANGUAGES.index(c.lang) for c in drawn])
         loss = F.nll_loss(scores, truth)
         optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         if step % 300 == 0:
-            print(f"language step {step} loss {float(loss):.3f}", flush=True)
+            print(f"language step {step} loss {loss.item():.3f}", flush=True)
     save_file(model.state_dict(), work / "model/language.safetensors")
     return accuracy(model.eval(), load([work / "cache/dev.jsonl"], vocabulary, 1))

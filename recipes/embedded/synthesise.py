@@ -25,6 +25,13 @@ def plan(engine: str, hours: dict[str, float], texts: dict[str, list[str]]) -> I
         yield lang, texts[lang][cursor[lang]]
 
 
+def synthesiser(engine: str, work: Path) -> Voice:
+    """One of the three, by name."""
+    if engine == "kokoro":
+        return Kokoro(work / "weights/kokoro")
+    return Espeak() if engine == "espeak" else Pico()
+
+
 def usable(samples: np.ndarray, text: str) -> bool:
     """Refuse empty, clipped-off, silent or runaway syntheses."""
     seconds = len(samples) / RATE
@@ -43,9 +50,7 @@ def synthesise(
     manifest = folder / "manifest.jsonl"
     held_out = dev_keys(shared / "data/speech/manifest.jsonl")
     texts = {lang: sentences(shared / "data/text", lang, held_out) for lang in LANGUAGES}
-    synth: Voice = (
-        {"espeak": Espeak, "pico": Pico}[engine]() if engine != "kokoro" else Kokoro(work / "weights/kokoro")
-    )
+    synth = synthesiser(engine, work)
     lines = manifest.read_text(encoding="utf8").splitlines() if manifest.exists() else []
     done = [json.loads(line) for line in lines]
     seconds = {lang: sum(r["duration"] for r in done if r["lang"] == lang) for lang in hours}

@@ -1,8 +1,9 @@
 """Uniform-noise discrete diffusion over the canvas, trained with CTC on unrolled denoising steps.
 
-Step 1 sees pure noise, or the draft's all-null canvas. Step 2 sees what inference will show it: the model's own canvas re-noised, or
-the aligned reference corrupted at a random rate (SUNDAE, Savinov et al. 2022; Chen et al. 2023 for
-self-conditioning). Both steps are trained; the memory is prepared once for both.
+Step 1 sees pure noise, or the draft's all-null canvas. Step 2 sees what inference will show it: the
+model's own canvas re-noised, or the aligned reference corrupted at a random rate (unrolled denoising:
+SUNDAE, Savinov et al. 2022; self-conditioning: Chen et al. 2023). Both steps are
+trained; the memory is prepared once for both.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ class TrainOptions:
     cooldown: float = 0.2  # last part of the run, over which the rate falls to a twentieth
     unroll_after: int = 400  # second denoising step from this step on
     slot_frames: int = 4
+    shards: str = "*.jsonl"  # which caches
     negatives: int = 4000  # random pieces in each step's softmax
     seed: int = 1
     ema: float = 0.998
@@ -111,9 +113,7 @@ def ctc(logits: Tensor, batch: Batch, slots: Tensor, pieces: Pieces) -> tuple[Te
 
 
 def second_canvas(log_probs: Tensor, slots: Tensor, batch: Batch, pieces: Pieces, size: int) -> Tensor:
-    """What the second step sees: per clip, either the model's own canvas or the aligned reference,
-    with a random share of slots replaced by uniform noise.
-    """
+    """What the second step sees: the model's own canvas or the aligned reference, noise in some slots."""
     clips, length, _ = log_probs.shape
     targets = torch.searchsorted(pieces.ids, batch.targets)
     clean = pieces.ids[forced_canvas(log_probs, slots, targets, batch.counts)]
@@ -157,13 +157,13 @@ class Trainer:
     memory traffic makes a step about a third cheaper than autocast on two cores.
     """
 
-    def __init__(self, work: Path, folder: Path, caches: list[Path], options: TrainOptions) -> None:
+    def __init__(self, work: Path, folder: Path, options: TrainOptions) -> None:
         torch.manual_seed(options.seed)
         random.seed(options.seed)
         self.folder, self.options, self.step = folder, options, 0
         folder.mkdir(parents=True, exist_ok=True)
         self.vocabulary = Vocabulary.load(work / "model/vocabulary.json")
-        self.caches = caches
+        self.cache = work / "cache"
         self.dev = load([work / "cache/dev.jsonl"], self.vocabulary, options.slot_frames)
         self.master = initial_denoiser(work, self.vocabulary, options.slot_frames)
         self.average = copy.deepcopy(self.master).eval().requires_grad_(False)
@@ -196,7 +196,8 @@ class Trainer:
 
     def source(self) -> Iterator[Batch]:
         """Batches of what the caches hold now: they may grow while a run goes on."""
-        clips = load(self.caches, self.vocabulary, self.options.slot_frames)
+        shards = [p for p in sorted(self.cache.glob(self.options.shards)) if p.stem != "dev"]
+        clips = load(shards, self.vocabulary, self.options.slot_frames)
         hours = {x: sum(c.frames for c in clips if c.lang == x) / 180_000 for x in SHARES}
         self.note(clips=len(clips), hours={k: round(v, 2) for k, v in hours.items()})
         return batches(clips, self.options.shares, self.options.frames, random.Random(self.step))
@@ -229,7 +230,7 @@ class Trainer:
             group["lr"] = group["base"] * rate(self.step, self.options)
         parts = self.losses(batch)
         self.model.zero_grad(set_to_none=True)
-        torch.stack(parts).sum().backward()
+        torch.stack(parts).sum().backward()  # type: ignore[no-untyped-call]
         for wide, narrow in zip(self.master.parameters(), self.model.parameters(), strict=True):
             wide.grad = None if narrow.grad is None else narrow.grad.float()
         torch.nn.utils.clip_grad_norm_(self.master.parameters(), 1.0)

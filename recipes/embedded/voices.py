@@ -128,7 +128,7 @@ class Kokoro:
 
                 self._chinese = ZHG2P()
             spoken = self._chinese(text)
-            return spoken[0] if isinstance(spoken, tuple) else spoken
+            return str(spoken[0] if isinstance(spoken, tuple) else spoken)
         command = ["espeak-ng", "-q", "--ipa=3", "-v", ESPEAK_NAME[language], "--", text]
         out = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
         ipa = " ".join(out.split())

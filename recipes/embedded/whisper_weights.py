@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -46,49 +45,51 @@ def read_ctranslate2(path: Path) -> dict[str, np.ndarray]:
     return variables
 
 
-def _attention(to: str, source: str, fused: str) -> Iterator[tuple[str, str, slice]]:
-    for row, name in enumerate(fused):
-        yield f"{to}.{name}_proj", source, slice(row * 512, (row + 1) * 512)
+class _Converter:
+    """Copies fused CTranslate2 variables to separate Hugging Face tensors."""
+
+    def __init__(self, raw: dict[str, np.ndarray]) -> None:
+        self.raw, self.out = raw, dict[str, Tensor]()
+
+    def put(self, name: str, array: np.ndarray) -> None:
+        self.out[name] = torch.from_numpy(array.astype(np.float32))
+
+    def linear(self, to: str, source: str, rows: slice = slice(None), bias: bool = True) -> None:
+        self.put(f"{to}.weight", self.raw[f"{source}/weight"][rows])
+        if bias:
+            self.put(f"{to}.bias", self.raw[f"{source}/bias"][rows])
+
+    def norm(self, to: str, source: str) -> None:
+        self.put(f"{to}.weight", self.raw[f"{source}/gamma"])
+        self.put(f"{to}.bias", self.raw[f"{source}/beta"])
+
+    def attention(self, to: str, source: str, fused: tuple[str, ...]) -> None:
+        """``fused`` names the projections in each fused matrix, e.g. ("q", "kv") for cross-attention."""
+        self.norm(f"{to}_layer_norm", f"{source}/layer_norm")
+        for n, letters in enumerate(fused):
+            for row, letter in enumerate(letters):
+                rows = slice(row * 512, (row + 1) * 512)
+                self.linear(f"{to}.{letter}_proj", f"{source}/linear_{n}", rows, bias=letter != "k")
+        self.linear(f"{to}.out_proj", f"{source}/linear_{len(fused)}")
+
+    def layer(self, to: str, source: str, cross: bool) -> None:
+        self.attention(f"{to}.self_attn", f"{source}/self_attention", ("qkv",))
+        if cross:
+            self.attention(f"{to}.encoder_attn", f"{source}/attention", ("q", "kv"))
+        self.norm(f"{to}.final_layer_norm", f"{source}/ffn/layer_norm")
+        self.linear(f"{to}.fc1", f"{source}/ffn/linear_0")
+        self.linear(f"{to}.fc2", f"{source}/ffn/linear_1")
 
 
 def huggingface_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors under ``encoder.`` and ``decoder.`` names of ``transformers.WhisperModel``, float32."""
-    raw = read_ctranslate2(path)
-    out: dict[str, Tensor] = {}
-
-    def put(name: str, array: np.ndarray) -> None:
-        out[name] = torch.from_numpy(array.astype(np.float32))
-
-    def linear(to: str, source: str, rows: slice = slice(None), bias: bool = True) -> None:
-        put(f"{to}.weight", raw[f"{source}/weight"][rows])
-        if bias:
-            put(f"{to}.bias", raw[f"{source}/bias"][rows])
-
-    def norm(to: str, source: str) -> None:
-        put(f"{to}.weight", raw[f"{source}/gamma"])
-        put(f"{to}.bias", raw[f"{source}/beta"])
-
-    def attention(to: str, source: str, parts: tuple[tuple[str, str], ...]) -> None:
-        norm(f"{to}_layer_norm", f"{source}/layer_norm")
-        for linear_name, letters in parts:
-            for name, src, rows in _attention(to, f"{source}/{linear_name}", letters):
-                linear(name, src, rows, bias=not name.endswith("k_proj"))
-
+    convert = _Converter(read_ctranslate2(path))
     for part in ("encoder", "decoder"):
-        put(f"{part}.embed_positions.weight", raw[f"{part}/position_encodings/encodings"])
-        norm(f"{part}.layer_norm", f"{part}/layer_norm")
-        for layer in range(6):
-            to, source = f"{part}.layers.{layer}", f"{part}/layer_{layer}"
-            attention(f"{to}.self_attn", f"{source}/self_attention", (("linear_0", "qkv"),))
-            linear(f"{to}.self_attn.out_proj", f"{source}/self_attention/linear_1")
-            if part == "decoder":
-                cross = (("linear_0", "q"), ("linear_1", "kv"))
-                attention(f"{to}.encoder_attn", f"{source}/attention", cross)
-                linear(f"{to}.encoder_attn.out_proj", f"{source}/attention/linear_2")
-            norm(f"{to}.final_layer_norm", f"{source}/ffn/layer_norm")
-            linear(f"{to}.fc1", f"{source}/ffn/linear_0")
-            linear(f"{to}.fc2", f"{source}/ffn/linear_1")
+        convert.put(f"{part}.embed_positions.weight", convert.raw[f"{part}/position_encodings/encodings"])
+        convert.norm(f"{part}.layer_norm", f"{part}/layer_norm")
+        for n in range(6):
+            convert.layer(f"{part}.layers.{n}", f"{part}/layer_{n}", cross=part == "decoder")
     for conv in ("conv1", "conv2"):
-        linear(f"encoder.{conv}", f"encoder/{conv}")
-    put("decoder.embed_tokens.weight", raw["decoder/embeddings/weight"])
-    return out
+        convert.linear(f"encoder.{conv}", f"encoder/{conv}")
+    convert.put("decoder.embed_tokens.weight", convert.raw["decoder/embeddings/weight"])
+    return convert.out

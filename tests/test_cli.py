@@ -202,7 +202,6 @@ def test_help_has_examples(command: tuple[str, ...]) -> None:
         (["--steps", "many"], "--steps"),
         (["--seed", "-1"], "-1 is not between"),
         (["--threads", "0"], "0 is not between"),
-        (["--batch-size", "0"], "0 is not between"),
         (["--init", "middle"], "--init"),
         (["--output-dir", "a.wav"], "a.wav is a file"),
         (["-"], "save the sound to a file"),
@@ -254,7 +253,7 @@ def test_several_files_are_one_json(fake: Fake, files: Callable[..., list[str]])
 
 
 def test_options_arrive(fake: Fake, files: Callable[..., list[str]]) -> None:
-    options = ["-l", "de", "--steps=5", "--init=noise", "--seed=7", "--batch-size=2", "--threads=1"]
+    options = ["-l", "de", "--steps=5", "--init=noise", "--seed=7", "--threads=1"]
     threads = torch.get_num_threads()
     try:
         assert run("transcribe", *files("de.wav"), *options).exit_code == 0
@@ -263,8 +262,8 @@ def test_options_arrive(fake: Fake, files: Callable[..., list[str]]) -> None:
         torch.set_num_threads(threads)
     call = fake.calls[0]
     assert call["generator"].initial_seed() == 7
-    kept = {name: call[name] for name in ("language", "steps", "init", "batch_size")}
-    assert kept == {"language": "de", "steps": 5, "init": "noise", "batch_size": 2}
+    kept = {name: call[name] for name in ("language", "steps", "init")}
+    assert kept == {"language": "de", "steps": 5, "init": "noise"}
     assert fake.models == ["canvas-base"]
 
 

@@ -150,20 +150,12 @@ def test_a_bound_of_nothing_accepts_one_slot() -> None:
     assert accept(torch.tensor([0.3, 0.1, 0.2]), 0.0).tolist() == [False, True, False]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="sampler.py:92: the sort is not stable: of equally sure slots, the batch's length decides",
-)
 def test_padding_does_not_change_acceptance_of_equals() -> None:
     entropy = torch.full((2,), 0.5)
     padded = torch.cat([entropy, torch.full((15,), float("inf"))])
     assert torch.equal(accept(padded, 0.0)[:2], accept(entropy, 0.0))
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="sampler.py:93: cumsum - ordered cancels: a slot after a much smaller sum is kept, those before not",
-)
 def test_accept_keeps_no_slot_over_a_surer_one() -> None:
     assert accept(torch.tensor([1.0, 1e-10, 1e-10]), 0.0).tolist() == [False, True, False]
 
@@ -196,10 +188,6 @@ def test_noise_is_uniform_and_fresh() -> None:
     assert not torch.equal(noise, drawn(4000, SIZE, 2, 1))
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="sampler.py:99: noise is drawn in rows of steps + 1, so it depends on the number of steps as well",
-)
 def test_noise_does_not_depend_on_the_number_of_steps() -> None:
     assert torch.equal(drawn(20, 1000, 2, 0), drawn(20, 1000, 8, 0)[:3])
 
@@ -237,9 +225,7 @@ def test_a_number_of_steps_is_kept_exactly(clips: list[tuple[int, int]], steps: 
 
 @settings(max_examples=50, deadline=None)
 @given(clip_lists, st.integers(1, 9), st.floats(0, 100))
-def test_early_exit_is_never_after_the_limit(
-    clips: list[tuple[int, int]], most: int, bound: float
-) -> None:
+def test_early_exit_is_never_after_the_limit(clips: list[tuple[int, int]], most: int, bound: float) -> None:
     options = SamplerOptions(max_steps=most, entropy_bound=bound)
     for (slots, _), clip in zip(clips, sample(clips, options=options), strict=True):
         assert 1 <= clip.steps <= most
@@ -354,14 +340,9 @@ def test_results_do_not_hold_the_batch() -> None:
 @pytest.mark.parametrize("wrong", [{"steps": 0}, {"steps": -1}, {"max_steps": 0}])
 def test_no_steps_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="at least one denoising step"):
-        SamplerOptions(**wrong)  # type: ignore[arg-type]
+        SamplerOptions(**wrong)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=pytest.fail.Exception,
-    reason="sampler.py:43: with a bound below zero (or NaN) no slot is ever accepted, and nothing says so",
-)
 @pytest.mark.parametrize("bound", [-1.0, float("nan")])
 def test_a_bound_that_accepts_nothing_is_refused(bound: float) -> None:
     with pytest.raises(ValueError, match="entropy_bound"):

@@ -50,7 +50,7 @@ def vocabulary(folder: Path) -> Vocabulary:
     merges = [("Ġ", "t"), ("Ġt", "h"), ("Ġth", "e"), ("a", "b"), ("Ġ", "ab")]
     pieces = [*sorted(byte_letters()), *(a + b for a, b in merges)]
     bpe = Tokenizer(BPE({piece: n for n, piece in enumerate(pieces)}, merges))
-    bpe.pre_tokenizer = ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
+    bpe.pre_tokenizer = ByteLevel(add_prefix_space=False)
     bpe.save(str(folder / "bpe.json"))
     whole = ["", *pieces, *(spelled(c.encode()) for c in HANZI)]
     scores = [-3.0 - n / 10 for n in range(len(HINDI))]

@@ -20,6 +20,8 @@ from torch import Tensor
 from diffusion_asr.errors import ModelError
 
 FORMAT = 1
+WEIGHTS = ("encoder.safetensors", "denoiser.safetensors", "language.safetensors")
+FILES = (*WEIGHTS, "vocabulary.json", "bpe.json")  # what a model consists of
 SCALE = "::scale"
 _HINT = "Reinstall the package or fetch the model again."
 
@@ -79,7 +81,8 @@ def save(folder: Path, config: dict[str, Any], weights: dict[str, Mapping[str, T
     Other files already in the folder (the vocabulary) are signed as well.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").unlink(missing_ok=True)
+    for stale in ("config.json", "config.tmp"):
+        (folder / stale).unlink(missing_ok=True)
     for name, tensors in weights.items():
         save_file(dict(tensors), folder / f"{name}.safetensors", metadata={"format": "pt"})
     signed = {p.name: sha256(p) for p in sorted(folder.iterdir()) if p.is_file()}
@@ -107,6 +110,8 @@ def load_config(folder: Path) -> dict[str, Any]:
         raise ModelError(
             f"{path}: format {version}; this release reads format {FORMAT}. Update diffusion-asr."
         )
+    if unsigned := [name for name in FILES if name not in signed and (folder / name).exists()]:
+        raise ModelError(f"{path} does not sign {', '.join(unsigned)}: nothing unsigned is loaded. {_HINT}")
     for name, digest in signed.items():
         if Path(name).name != name:
             raise ModelError(f"{path}: lists a file outside its folder ({name!r}). Do not use this model.")

@@ -32,6 +32,13 @@ class AcousticMemory:
     def __len__(self) -> int:
         return len(self.states)
 
+    def clip(self, row: int) -> AcousticMemory:
+        """One clip without its padding, as a batch of one."""
+        size = int(self.mask[row].sum())
+        return AcousticMemory(
+            self.states[row : row + 1, :size], self.mask[row : row + 1, :size], self.frame_rate
+        )
+
     @property
     def lengths(self) -> Tensor:
         """(B,) number of real frames."""

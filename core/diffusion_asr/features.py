@@ -47,11 +47,11 @@ def mel_filters(n_mels: int = N_MELS) -> Tensor:
 def _padded(waveforms: Tensor, lengths: Tensor) -> Tensor:
     """Half a window of context on both sides, as Whisper's extractor gives it.
 
-    Reflected at the start; at the end silence, because Whisper pads to 30 s, but reflected for clips of
-    30 s or more, which Whisper does not pad.
+    Reflected at the start; at the end silence, because Whisper pads to 30 s (two hops more of it, for
+    the frames that still hear the last sample), but reflected for clips of 30 s or more.
     """
     half = N_FFT // 2
-    padded = F.pad(waveforms, (half, half + max(0, half + 1 - waveforms.shape[1])))
+    padded = F.pad(waveforms, (half, half + 2 * HOP + max(0, half + 1 - waveforms.shape[1])))
     padded[:, :half] = padded[:, half + 1 : N_FFT + 1].flip(1)
     for clip in (lengths >= PADDED_SAMPLES).nonzero().flatten().tolist():
         end = half + int(lengths[clip])
@@ -85,11 +85,12 @@ class LogMel(torch.nn.Module):
         spectrum = torch.stft(
             _padded(waveforms, lengths), N_FFT, HOP, window=self.window, center=False, return_complex=True
         )
-        power = spectrum[..., :-1].abs().square()
+        power = spectrum.abs().square()
         log = (self.filters @ power).clamp(min=1e-10).log10()
         frames = (lengths // HOP).clamp(min=1)
-        inside = torch.arange(log.shape[-1]) < frames[:, None]
-        peak = log.masked_fill(~inside[:, None], -10.0).amax(dim=(1, 2), keepdim=True)
+        count = torch.arange(log.shape[-1])
+        heard = torch.where(lengths < PADDED_SAMPLES, (lengths + N_FFT // 2 - 1) // HOP + 1, frames)
+        peak = log.masked_fill(count >= heard[:, None, None], -10.0).amax(dim=(1, 2), keepdim=True)
         log = torch.maximum(log, peak - 8.0)
-        log = torch.where(inside[:, None], log, peak - 8.0)
-        return (log + 4.0) / 4.0, frames
+        log = torch.where(count < frames[:, None, None], log, peak - 8.0)
+        return (log[..., : int(frames.max())] + 4.0) / 4.0, frames

@@ -87,10 +87,11 @@ def load_parts(name: str | os.PathLike[str]) -> Parts:
     try:
         encoder, denoiser, language = _build(config, folder)
         calibration = Calibration(**config["calibration"])
-    except (KeyError, TypeError) as error:
-        raise ModelError(f"{folder / 'config.json'} lacks or misnames a part: {error!r}") from error
-    return Parts(
-        encoder=encoder, denoiser=denoiser, language=language, calibration=calibration, draft=NullDraft(),
-        vocabulary=Vocabulary.load(folder / "vocabulary.json"),
-        name=config["name"], version=config["version"],
-    )  # fmt: skip
+        title, version = str(config["name"]), str(config["version"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ModelError(f"{folder / 'config.json'} lacks or misstates a part: {error!r}") from error
+    vocabulary = Vocabulary.load(folder / "vocabulary.json")
+    if len(vocabulary) != denoiser.config.vocabulary:
+        sizes = f"{len(vocabulary)} pieces, the denoiser {denoiser.config.vocabulary}"
+        raise ModelError(f"{folder / 'vocabulary.json'} has {sizes}. Reinstall the model.")
+    return Parts(encoder, denoiser, language, vocabulary, calibration, title, version, NullDraft())

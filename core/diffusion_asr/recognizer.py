@@ -116,6 +116,13 @@ class Recognizer:
         if waveforms.shape[1] > most:
             seconds = waveforms.shape[1] / audio.SAMPLE_RATE
             raise AudioError(f"a clip of {seconds:.1f} s: encode takes 30 s at most; use transcribe")
+        if lengths is not None:
+            fits = lengths.shape == (len(waveforms),) and int(lengths.min()) > 0
+            if not fits or int(lengths.max()) > waveforms.shape[1]:
+                shape = tuple(waveforms.shape)
+                raise AudioError(
+                    f"lengths {lengths.tolist()} do not fit waveforms {shape}: one for each, above 0"
+                )
         if not bool(torch.isfinite(waveforms).all()):
             raise AudioError("waveforms hold NaN or infinite samples; repair or drop the clip")
         return self.parts.encoder.encode(waveforms, lengths)
@@ -148,21 +155,37 @@ class Recognizer:
         Raises:
             LanguageError: Unknown language, or not one for each clip.
         """
-        if init not in ("draft", "noise"):
-            raise ValueError(f"init must be 'draft' or 'noise', not {init!r}")
+        options = _options(steps, init)
         languages = self._languages(memory, language)
-        generator = generator or torch.Generator().manual_seed(SEED)
-        with torch.inference_mode():
-            state = self.parts.denoiser.prepare(memory, languages)
-            draft = self.parts.draft.first_canvas(state).canvas if init == "draft" else None
-            clips = self._sampler.sample(state, SamplerOptions(steps), generator, draft, trace)
-        times = state.slots.times.expand(len(clips), -1) / memory.frame_rate
-        return [self._hypothesis(*row) for row in zip(clips, times, languages, strict=True)]
+        seed = _seed(generator)
+        clips = (memory.clip(n) for n in range(len(memory)))
+        pairs = zip(clips, languages, strict=True)
+        return [self._denoise(clip, code, options, init, seed, trace) for clip, code in pairs]
 
-    def _hypothesis(self, clip: Denoised, times: Tensor, language: str) -> Hypothesis:
-        slot_seconds = self.parts.denoiser.config.slot_frames / self.parts.encoder.frame_rate
+    @torch.inference_mode()
+    def _denoise(
+        self,
+        memory: AcousticMemory,
+        language: str,
+        options: SamplerOptions,
+        init: Init,
+        seed: int,
+        trace: bool,
+    ) -> Hypothesis:
+        """One clip alone: a padded batch rounds differently in bf16, and then the text may differ."""
         parts = self.parts
-        words = to_words(clip, times[: len(clip.canvas)], slot_seconds, parts.vocabulary, parts.calibration)
+        state = parts.denoiser.prepare(memory, [language])
+        draft = parts.draft.first_canvas(state).canvas if init == "draft" else None
+        noise = torch.Generator().manual_seed(seed)
+        (clip,) = self._sampler.sample(state, options, noise, draft, trace)
+        words = to_words(
+            clip,
+            times=state.slots.times[0] / memory.frame_rate,
+            slot_seconds=parts.denoiser.config.slot_frames / memory.frame_rate,
+            seconds=float(memory.seconds[0]),
+            vocabulary=parts.vocabulary,
+            calibration=parts.calibration,
+        )
         sure = [w.confidence for w in words if w.confidence is not None]
         return Hypothesis(join(words), words, language, sum(sure) / len(sure) if sure else 0.0, clip)
 
@@ -193,7 +216,6 @@ class Recognizer:
         sample_rate: int = audio.SAMPLE_RATE,
         generator: torch.Generator | None = None,
         progress: Progress | None = None,
-        batch_size: int = 4,
         on_hypothesis: Callable[[float, Hypothesis], None] | None = None,
     ) -> Transcript:
         """Transcribe a recording of any length.
@@ -209,7 +231,6 @@ class Recognizer:
             sample_rate: Of ``source`` if it is samples.
             generator: As in ``denoise``.
             progress: Called as windows are finished.
-            batch_size: Windows decoded together; the text does not depend on it.
             on_hypothesis: Called with each window's start in seconds and its hypothesis, with a trace.
 
         Raises:
@@ -217,36 +238,40 @@ class Recognizer:
             LanguageError: Unknown language.
         """
         self.check_language(language)
-        seed = (generator or torch.Generator().manual_seed(SEED)).initial_seed()
+        _options(steps, init)  # wrong ones are refused before anything is read
+        seed = _seed(generator)
         blocks, name, total = _open(source, sample_rate)
         clock = _Clock(blocks)
         segments: list[Segment] = []
-        for group in _groups(windows(clock, self._speech_detector(), WindowOptions()), batch_size):
+        for window in windows(clock, self._speech_detector(), WindowOptions()):
+            memory = self.encode(torch.from_numpy(window.samples)[None])
             noise = torch.Generator().manual_seed(seed)
-            found = self._decode(group, language, steps, init, noise, on_hypothesis is not None)
-            for window, hypothesis in zip(group, found, strict=True):
-                if on_hypothesis is not None:
-                    on_hypothesis(window.start, hypothesis)
-                segments += _segments(window, hypothesis)
+            (hypothesis,) = self.denoise(memory, language, steps, init, noise, on_hypothesis is not None)
+            if on_hypothesis is not None:
+                on_hypothesis(window.start, hypothesis)
+            segments += _segments(window, hypothesis)
             if progress is not None:
-                progress(group[-1].end, max(total, group[-1].end))
+                progress(window.end, max(total, window.end))
+        if progress is not None:
+            progress(clock.seconds, clock.seconds)
         return Transcript(tuple(segments), duration=round(clock.seconds, 3), source=name)
-
-    def _decode(
-        self, group: list[Window], language: str | None, steps: int | None, init: Init,
-        generator: torch.Generator, trace: bool,
-    ) -> list[Hypothesis]:  # fmt: skip
-        lengths = torch.tensor([len(w.samples) for w in group])
-        waveforms = torch.zeros(len(group), int(lengths.max()))
-        for row, window in zip(waveforms, group, strict=True):
-            row[: len(window.samples)] = torch.from_numpy(window.samples)
-        memory = self.encode(waveforms, lengths)
-        return self.denoise(memory, language, steps, init, generator, trace)
 
     def _speech_detector(self) -> SpeechDetector:
         if self._detector is None:
             self._detector = SpeechDetector()
         return self._detector
+
+
+def _options(steps: int | None, init: str) -> SamplerOptions:
+    """Checked options of a call."""
+    if init not in ("draft", "noise"):
+        raise ValueError(f"init must be 'draft' or 'noise', not {init!r}")
+    return SamplerOptions(steps)
+
+
+def _seed(generator: torch.Generator | None) -> int:
+    """One number for all clips of a call, so that a clip's noise does not depend on its neighbours."""
+    return SEED if generator is None else int(torch.randint(2**62, (1,), generator=generator))
 
 
 class _Clock:
@@ -275,17 +300,6 @@ def _open(source: Any, sample_rate: int) -> tuple[Iterable[np.ndarray], str | No
     return [samples], None, len(samples) / audio.SAMPLE_RATE
 
 
-def _groups(found: Iterable[Window], size: int) -> Iterator[list[Window]]:
-    group: list[Window] = []
-    for window in found:
-        group.append(window)
-        if len(group) == size:
-            yield group
-            group = []
-    if group:
-        yield group
-
-
 _SENTENCE_END = (".", "?", "!", "。", "？", "！", "।", "…")
 
 
@@ -300,11 +314,16 @@ def _segments(window: Window, hypothesis: Hypothesis) -> list[Segment]:
         if pause > 1.0 or (pause > 0.2 and word.text.endswith(_SENTENCE_END)):
             text = join(tuple(words))
             whole = Segment(words[0].start, words[-1].end, text, tuple(words), hypothesis.language)
-            out.append(_rounded(whole.shifted(window.start)))
+            out.append(_placed(whole, window))
             words = []
     return out
 
 
-def _rounded(segment: Segment) -> Segment:
-    words = tuple(replace(w, start=round(w.start, 3), end=round(w.end, 3)) for w in segment.words)
-    return replace(segment, start=round(segment.start, 3), end=round(segment.end, 3), words=words)
+def _placed(segment: Segment, window: Window) -> Segment:
+    """A segment at its place in the recording, in milliseconds; none ends after its window."""
+
+    def at(seconds: float) -> float:
+        return round(min(window.start + seconds, window.end), 3)
+
+    words = tuple(replace(w, start=at(w.start), end=at(w.end)) for w in segment.words)
+    return replace(segment, start=at(segment.start), end=at(segment.end), words=words)

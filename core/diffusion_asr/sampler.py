@@ -10,7 +10,6 @@ Noise depends on the seed, the step and the slot alone, so a clip meets the same
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -35,7 +34,9 @@ class SamplerOptions:
 
     def __post_init__(self) -> None:
         if (self.steps is not None and self.steps < 1) or self.max_steps < 1:
-            raise ValueError(f"at least one denoising step is needed, not {self.steps or self.max_steps}")
+            raise ValueError("at least one denoising step is needed: give steps and max_steps of 1 or more")
+        if not self.entropy_bound >= 0:
+            raise ValueError(f"entropy_bound must be 0 or more, not {self.entropy_bound}")
 
     @property
     def limit(self) -> int:
@@ -89,14 +90,20 @@ def accept(entropy: Tensor, bound: float) -> Tensor:
 
     The most certain slot is always kept, so every step makes progress.
     """
-    ordered, order = entropy.sort(dim=-1)
-    keep = ordered.cumsum(-1) - ordered <= bound
+    ordered, order = entropy.sort(dim=-1, stable=True)
+    before = torch.cat([torch.zeros_like(ordered[..., :1]), ordered.cumsum(-1)[..., :-1]], dim=-1)
+    keep = (before <= bound) & ordered.isfinite()
     return torch.zeros_like(keep).scatter(-1, order, keep)
 
 
 def uniform_noise(length: int, size: int, steps: int, generator: torch.Generator) -> Tensor:
-    """Uniform ids for every step and slot, (steps + 1, L); drawn slot by slot, so prefixes agree."""
-    return torch.randint(0, size, (length, steps + 1), generator=generator).T
+    """Uniform ids for every step and slot, (steps + 1, L).
+
+    Each step has its own stream, so fewer slots or fewer steps see a prefix of the same noise.
+    """
+    seeds = torch.randint(2**62, (steps + 1,), generator=generator).tolist()
+    streams = (torch.Generator().manual_seed(seed) for seed in seeds)
+    return torch.stack([torch.randint(size, (length,), generator=stream) for stream in streams])
 
 
 class UniformSampler:
@@ -170,6 +177,3 @@ class UniformSampler:
 
 def _same_text(a: Tensor, b: Tensor) -> bool:
     return [token for token, _, _ in collapse(a)] == [token for token, _, _ in collapse(b)]
-
-
-Progress = Callable[[int, int], None]

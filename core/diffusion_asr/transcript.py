@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 _NO_SPACES = frozenset({"zh"})
 
@@ -37,11 +37,6 @@ class Segment:
     words: tuple[Word, ...] = ()
     language: str | None = None
     speaker: str | None = None
-
-    def shifted(self, seconds: float) -> Segment:
-        """The same segment, later by ``seconds``."""
-        words = tuple(replace(w, start=w.start + seconds, end=w.end + seconds) for w in self.words)
-        return replace(self, start=self.start + seconds, end=self.end + seconds, words=words)
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,9 +70,11 @@ class Vocabulary:
         try:
             data = json.loads(path.read_text(encoding="utf8"))
             pieces, start, scores = data["pieces"], data["hindi_start"], data["hindi_scores"]
-        except (OSError, ValueError, KeyError) as error:
-            raise ModelError(f"{path}: not a readable vocabulary ({error}). Reinstall the model.") from error
-        return cls(pieces, start, scores, path.with_name("bpe.json"))
+            return cls(pieces, start, scores, path.with_name("bpe.json"))
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            raise ModelError(
+                f"{path}: not a readable vocabulary ({error!r}). Reinstall the model."
+            ) from error
 
     def save(self, path: Path) -> None:
         """Write ``vocabulary.json``."""
@@ -96,6 +98,8 @@ class Vocabulary:
         if language not in LANGUAGES:
             raise LanguageError(f"unknown language {language!r}; known: {', '.join(LANGUAGES)}")
         text = " ".join(unicodedata.normalize("NFC", text).split())
+        if not text:
+            return []
         if language == "hi":
             return self._encode_hindi(text)
         if language == "zh":

@@ -32,14 +32,18 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Platt scaling of a word's mean log-probability, fitted on dev: p = sigmoid(a * x + b)."""
+    """Platt scaling of a word's probability, fitted on dev: p' = sigmoid(a * logit(p) + b).
+
+    The default leaves probabilities as they are.
+    """
 
     a: float = 1.0
     b: float = 0.0
 
     def __call__(self, log_probability: float) -> float:
-        """Confidence in [0, 1]."""
-        x = self.a * log_probability + self.b
+        """Confidence in [0, 1] of a word whose tokens have this mean log-probability."""
+        p = min(max(math.exp(min(log_probability, 0.0)), 1e-6), 1 - 1e-6)
+        x = self.a * math.log(p / (1 - p)) + self.b
         return 1 / (1 + math.exp(-max(-30.0, min(30.0, x))))
 
 
@@ -59,14 +63,34 @@ def _is_mark(text: str) -> bool:
     return bool(text) and all(unicodedata.category(c)[0] == "P" for c in text)
 
 
-def group(pieces: list[Token]) -> list[list[Token]]:
-    """Tokens of one word each: split at spaces, and around every Hanzi; punctuation joins what it follows."""
-    words: list[list[Token]] = []
+def characters(pieces: list[Token]) -> list[Token]:
+    """Pieces that hold only part of a character joined to whole ones."""
+    out: list[Token] = []
     for piece in pieces:
+        if out and _is_torn(out[-1].data):
+            torn = out.pop()
+            sure = min(torn.probability, piece.probability)
+            piece = Token(torn.data + piece.data, torn.first, piece.last, sure)
+        out.append(piece)
+    return out
+
+
+def _is_torn(data: bytes) -> bool:
+    try:
+        data.decode("utf8")
+    except UnicodeDecodeError as error:
+        return error.reason == "unexpected end of data"
+    return False
+
+
+def group(pieces: list[Token]) -> list[list[Token]]:
+    """Tokens of one word each: split at spaces and around every Hanzi; punctuation joins what it follows."""
+    words: list[list[Token]] = []
+    for piece in characters(pieces):
         text = piece.data.decode("utf8", errors="ignore")
-        before = words[-1][-1].data.decode("utf8", errors="ignore").strip() if words else ""
-        new = text.startswith(" ") or _is_han(text.strip()) or (_is_han(before) and not _is_mark(text))
-        if words and (not new or (_is_mark(text.strip()) and not text.startswith(" "))):
+        first = words[-1][0].data.decode("utf8", errors="ignore").strip() if words else ""
+        apart = text.startswith(" ") or _is_han(text.strip()) or (_is_han(first) and not _is_mark(text))
+        if words and not apart:
             words[-1].append(piece)
         else:
             words.append([piece])
@@ -74,28 +98,33 @@ def group(pieces: list[Token]) -> list[list[Token]]:
 
 
 def to_words(
-    clip: Denoised, times: Tensor, slot_seconds: float, vocabulary: Vocabulary, calibration: Calibration
+    clip: Denoised,
+    times: Tensor,
+    slot_seconds: float,
+    seconds: float,
+    vocabulary: Vocabulary,
+    calibration: Calibration,
 ) -> tuple[Word, ...]:
-    """Words of one clip, times in seconds from its start.
+    """Words of one clip, times in seconds from its start; none ends after the clip or the next's start.
 
     Args:
         clip: A settled canvas.
         times: (L,) centre of each slot in seconds.
         slot_seconds: Length of a slot.
+        seconds: Length of the clip.
         vocabulary: Decodes the tokens.
         calibration: From log-probability to confidence.
     """
     groups = group(tokens(clip, vocabulary))
     starts = [max(0.0, float(times[g[0].first]) - slot_seconds / 2) for g in groups]
-    end_of_clip = float(times[-1]) + slot_seconds / 2 if len(times) else 0.0
     out = []
     for n, pieces in enumerate(groups):
         text = b"".join(p.data for p in pieces).decode("utf8", errors="ignore").strip()
         if not text:
             continue
-        following = starts[n + 1] if n + 1 < len(starts) else end_of_clip
+        following = starts[n + 1] if n + 1 < len(starts) else seconds
         end = float(times[pieces[-1].last]) + slot_seconds / 2
-        end = max(end, min(following, end + TAIL))
+        end = min(max(end, min(following, end + TAIL)), seconds)
         sure = sum(math.log(max(p.probability, 1e-6)) for p in pieces) / len(pieces)
         out.append(
             Word(text, round(starts[n], 3), round(max(end, starts[n]), 3), round(calibration(sure), 4))
@@ -104,15 +133,12 @@ def to_words(
 
 
 def join(words: tuple[Word, ...]) -> str:
-    """The text of some words: spaces between them, none next to a Hanzi."""
-    text = ""
+    """The text of some words: spaces between them, but none around a word that starts with a Hanzi."""
+    text, before = "", ""
     for word in words:
-        glued = (
-            not text
-            or (_is_han(text[-1]) or _is_han(word.text))
-            or (_is_mark(text[-1]) and _is_wide(text[-1]))
-        )
+        glued = not text or _is_han(word.text) or _is_han(before) or _is_wide(text[-1])
         text += word.text if glued else " " + word.text
+        before = word.text
     return text
 
 

@@ -46,7 +46,7 @@ def _used(bpe: Tokenizer, texts: dict[str, list[str]], minimum: int) -> list[str
     keep = {piece for piece, n in counts.items() if n >= minimum}
     size = bpe.get_vocab_size(with_added_tokens=False)
     order = {bpe.id_to_token(i) or "": i for i in range(min(size, 50257))}
-    for piece in order:
+    for piece in filter(None, order):  # 50256 is the empty string
         if len(piece) == 1 or (len(piece_bytes(piece)) <= 2 and piece_bytes(piece).isascii()):
             keep.add(piece)
     return sorted(keep, key=lambda piece: order[piece])

@@ -42,8 +42,7 @@ def judged(asr: Recognizer, clip: Clip) -> list[Sample]:
         text = basic(simplified(word.text) if clip.lang == "zh" else word.text, clip.lang)
         for part in text.split() if clip.lang != "zh" else text:
             texts.append(part)
-            confidence = min(max(word.confidence or 0.0, 1e-4), 0.4999)
-            scores.append(math.log(confidence / (1 - confidence)))
+            scores.append(math.log(min(max(word.confidence or 0.0, 1e-4), 1 - 1e-4)))
     reference = basic(simplified(clip.text) if clip.lang == "zh" else clip.text, clip.lang)
     spaced = " ".join(reference) if clip.lang == "zh" else reference
     if not texts or not spaced:
@@ -60,6 +59,7 @@ def judged(asr: Recognizer, clip: Clip) -> list[Sample]:
 def fit(samples: Sequence[Sample]) -> Calibration:
     """Maximum-likelihood Platt scaling."""
     x = torch.tensor([s for s, _ in samples], dtype=torch.float64)
+    x = x - torch.log(-torch.expm1(x))  # log p to logit p
     y = torch.tensor([float(r) for _, r in samples], dtype=torch.float64)
     ab = torch.zeros(2, dtype=torch.float64, requires_grad=True)
     optimiser = torch.optim.LBFGS([ab], max_iter=200)

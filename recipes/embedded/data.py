@@ -45,8 +45,11 @@ def load(caches: Sequence[Path], vocabulary: Vocabulary, slot_frames: int) -> li
     """Every row of the shards whose text fits into its slots (CTC needs a null between repeats)."""
     clips = []
     for index in caches:
-        rows = [json.loads(line) for line in index.read_text(encoding="utf8").splitlines()]
-        states = np.memmap(index.with_suffix(".f16"), np.float16, "r").reshape(-1, 512)
+        # A shard may still be growing: its last line and its last state can be torn.
+        whole, _, _ = index.read_text(encoding="utf8").rpartition("\n")
+        rows = [json.loads(line) for line in whole.splitlines()]
+        flat = np.memmap(index.with_suffix(".f16"), np.float16, "r")
+        states = flat[: len(flat) // 512 * 512].reshape(-1, 512)
         for row in rows:
             ids = vocabulary.encode(row["text"], row["lang"])
             need = len(ids) + sum(a == b for a, b in pairwise(ids))

@@ -74,7 +74,8 @@ def waveform(recording: Recording, augmented: bool) -> tuple[np.ndarray, str]:
     joint = "" if recording.rows[0]["lang"] == "zh" else " "
     whole = np.concatenate(pieces).astype(np.float32)
     whole = augment(whole, recording.seed) if augmented else whole
-    return whole[: 30 * RATE], joint.join(r["text"] for r in recording.rows)
+    assert len(whole) <= 30 * RATE, recording.rows[0]["path"]
+    return whole, joint.join(r["text"] for r in recording.rows)
 
 
 def load_encoder(weights: Path) -> WhisperEncoder:
@@ -95,7 +96,7 @@ def cache(
     """Write one shard; rows already in the index are skipped."""
     index, states = out.with_name(out.name + ".jsonl"), out.with_name(out.name + ".f16")
     out.parent.mkdir(parents=True, exist_ok=True)
-    done = [json.loads(x) for x in index.read_text("utf8").splitlines()] if index.exists() else []
+    done = _whole_rows(index)
     frames = done[-1]["offset"] + done[-1]["frames"] if done else 0
     with index.open("a", encoding="utf8") as rows, states.open("ab") as data:
         data.truncate(frames * 512 * 2)
@@ -124,6 +125,16 @@ def cache(
                 frames += n
             data.flush()
             rows.flush()
+
+
+def _whole_rows(index: Path) -> list[Row]:
+    """Rows of an index; a last line that a kill tore is cut off."""
+    if not index.exists():
+        return []
+    whole, _, torn = index.read_bytes().rpartition(b"\n")
+    if torn:
+        index.write_bytes(whole + b"\n" if whole else b"")
+    return [json.loads(line) for line in whole.decode("utf8").splitlines()]
 
 
 def manifest_rows(manifest: Path) -> list[Row]:

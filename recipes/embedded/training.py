@@ -94,7 +94,8 @@ class Pieces:
         needed[0] = True
         chosen = torch.randperm(size)[:others]
         weight = torch.zeros(size)
-        weight[chosen] = math.log((size - int(needed.sum())) / max(1, int((~needed[chosen]).sum())))
+        left_out, drawn = size - int(needed.sum()), int((~needed[chosen]).sum())
+        weight[chosen] = math.log(max(1, left_out) / max(1, drawn))
         weight[needed] = 0.0
         used = needed.clone()
         used[chosen] = True
@@ -244,10 +245,15 @@ class Trainer:
                 narrow.copy_(wide)
         return [float(p.detach()) for p in parts]
 
-    def run(self) -> None:
-        """Train until the steps or the minutes are used up."""
+    def evaluate(self) -> None:
+        """Dev errors of the running average, in bf16."""
         from recipes.embedded.quick_eval import quick_eval
 
+        narrow = copy.deepcopy(self.average).bfloat16()
+        self.note(dev=quick_eval(narrow, self.dev, self.vocabulary))
+
+    def run(self) -> None:
+        """Train until the steps or the minutes are used up."""
         began = saved = time.monotonic()
         smooth: list[float] = []
         source = self.source()
@@ -268,7 +274,7 @@ class Trainer:
                 self.save()
                 saved = time.monotonic()
             if self.step % self.options.evaluate_every == 0:
-                self.note(dev=quick_eval(self.average, self.dev, self.vocabulary))
+                self.evaluate()
                 source = self.source()
         self.save()
-        self.note(dev=quick_eval(self.average, self.dev, self.vocabulary))
+        self.evaluate()

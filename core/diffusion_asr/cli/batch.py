@@ -37,7 +37,6 @@ class Settings:
     steps: int | None
     init: Literal["draft", "noise"]
     seed: int
-    batch_size: int
     threads: int | None
     trace: bool
 
@@ -132,7 +131,6 @@ class Batch:
                 init=settings.init,
                 generator=torch.Generator().manual_seed(settings.seed),
                 progress=stack.enter_context(progress_bar(file, number, files)) if watched else None,
-                batch_size=settings.batch_size,
                 on_hypothesis=_tracer(file, recognizer) if settings.trace else None,
             )
 

@@ -92,13 +92,6 @@ Threads = Annotated[
         help="CPU threads; by default torch decides.",
     ),
 ]
-BatchSize = Annotated[
-    int,
-    typer.Option(
-        callback=_between(1, 1024), metavar="N", rich_help_panel=_MACHINE,
-        help="Windows decoded together: more is faster and takes more memory; the text stays the same.",
-    ),
-]  # fmt: skip
 
 
 def transcribe(
@@ -113,7 +106,6 @@ def transcribe(
     trace: Trace = False,
     model: Model = DEFAULT_MODEL,
     threads: Threads = None,
-    batch_size: BatchSize = 4,
 ) -> None:
     """Write down what is said in sound files.
 
@@ -131,7 +123,7 @@ def transcribe(
     code = check_language(language, model)
     settings = Settings(
         model=model, language=code, steps=steps, init="noise" if init is Start.NOISE else "draft",
-        seed=seed, batch_size=batch_size, threads=threads, trace=trace,
+        seed=seed, threads=threads, trace=trace,
     )  # fmt: skip
     names = parse_formats(format)
     with expected_errors():

@@ -57,13 +57,18 @@ class Fake:
         raise NotImplementedError
 
     def denoise(
-        self, canvas: Tensor, state: PreparedState, previous: Tensor | None = None
+        self,
+        canvas: Tensor,
+        state: PreparedState,
+        previous: Tensor | None = None,
+        pieces: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         assert len(canvas) == len(state.slot_mask)
         assert previous is None or torch.equal(previous[:, 0, 0], state.acoustics[:, 0, 0].float())
         self.seen.append(canvas.clone())
         self.hidden.append(previous)
-        return self.score(canvas, state.acoustics[:, :1, 0]), state.acoustics.float()
+        scores = self.score(canvas, state.acoustics[:, :1, 0])
+        return scores if pieces is None else scores[..., pieces], state.acoustics.float()
 
 
 def restless(canvas: Tensor, names: Tensor) -> Tensor:
@@ -352,3 +357,13 @@ def test_a_bound_that_accepts_nothing_is_refused(bound: float) -> None:
 def test_limit() -> None:
     assert SamplerOptions().limit == SamplerOptions().max_steps
     assert SamplerOptions(steps=20).limit == 20
+
+
+def test_only_the_given_pieces_are_written() -> None:
+    pieces = torch.tensor([0, 2, 5, 7])
+    generator = torch.Generator().manual_seed(0)
+    state = prepared([(9, 1)])
+    (clip,) = UniformSampler(Fake(restless), SIZE).sample(state, SamplerOptions(3), generator, pieces=pieces)
+    free = UniformSampler(Fake(restless), SIZE).sample(state, SamplerOptions(3), generator)[0]
+    assert set(clip.canvas.tolist()) <= set(pieces.tolist())
+    assert not set(free.canvas.tolist()) <= set(pieces.tolist())

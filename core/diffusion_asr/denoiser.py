@@ -84,11 +84,16 @@ class Denoiser(Protocol):
         ...
 
     def denoise(
-        self, canvas: Tensor, state: PreparedState, previous: Tensor | None = None
+        self,
+        canvas: Tensor,
+        state: PreparedState,
+        previous: Tensor | None = None,
+        pieces: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """One step: canvas (B, L) to ``(logits (B, L, V), hidden (B, L, D))``.
 
-        ``previous`` is the hidden output of the step before, for self-conditioning.
+        ``previous`` is the hidden output of the step before, for self-conditioning; ``pieces`` (S,) are
+        sorted ids, null first: then only these are scored, (B, L, S).
         """
         ...
 
@@ -210,11 +215,15 @@ class CanvasDenoiser(nn.Module):
         return tuple(padded[n][:, buckets].transpose(0, 1) + hidden[:, None, None] for n in range(len(table)))
 
     def denoise(
-        self, canvas: Tensor, state: PreparedState, previous: Tensor | None = None
+        self,
+        canvas: Tensor,
+        state: PreparedState,
+        previous: Tensor | None = None,
+        pieces: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """See ``Denoiser.denoise``."""
         hidden = self.hidden(canvas, state, previous)
-        return self.logits(hidden), hidden
+        return self.logits(hidden, pieces), hidden
 
     def hidden(self, canvas: Tensor, state: PreparedState, previous: Tensor | None = None) -> Tensor:
         """The final normalised states of all slots, (B, L, D)."""

@@ -82,6 +82,7 @@ class Recognizer:
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
         self._sampler = UniformSampler(parts.denoiser, len(parts.vocabulary))
+        self._pieces = {name: torch.tensor(ids) for name, ids in parts.vocabulary.language_pieces.items()}
         self._detector: SpeechDetector | None = None
 
     @classmethod
@@ -177,7 +178,7 @@ class Recognizer:
         state = parts.denoiser.prepare(memory, [language])
         draft = parts.draft.first_canvas(state).canvas if init == "draft" else None
         noise = torch.Generator().manual_seed(seed)
-        (clip,) = self._sampler.sample(state, options, noise, draft, trace)
+        (clip,) = self._sampler.sample(state, options, noise, draft, trace, self._pieces.get(language))
         words = to_words(
             clip,
             times=state.slots.times[0] / memory.frame_rate,

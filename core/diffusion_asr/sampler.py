@@ -121,6 +121,7 @@ class UniformSampler:
         generator: torch.Generator,
         draft: Tensor | None = None,
         trace: bool = False,
+        pieces: Tensor | None = None,
     ) -> list[Denoised]:
         """Denoise a batch.
 
@@ -130,6 +131,7 @@ class UniformSampler:
             generator: Source of all randomness; the same seed gives the same result.
             draft: (B, L) first canvas; None starts from pure noise.
             trace: Keep every step.
+            pieces: (S,) sorted ids, null first, that the answer may use; None for all.
         """
         slots = state.slot_mask.sum(1)
         noise = uniform_noise(state.slot_mask.shape[1], self.vocabulary, options.limit, generator)
@@ -140,8 +142,9 @@ class UniformSampler:
         traces: list[list[TraceStep]] = [[] for _ in settled]
         before = canvas
         for step in range(1, options.limit + 1):
-            logits, hidden = self.denoiser.denoise(canvas, state, hidden)
+            logits, hidden = self.denoiser.denoise(canvas, state, hidden, pieces)
             confidence, predicted, kept = self._read(logits, state.slot_mask, options)
+            predicted = predicted if pieces is None else pieces[predicted]
             following = torch.where(kept, predicted, noise[step])
             stay: list[int] = []
             for row, clip in enumerate(active.tolist()):

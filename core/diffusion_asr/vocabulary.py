@@ -11,7 +11,7 @@ import functools
 import json
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,8 @@ class Vocabulary:
 
     Attributes:
         pieces: Byte-level BPE spellings for ids below ``hindi_start``, plain strings from there on.
+        language_pieces: Sorted ids, null first, that texts of a language use; a recogniser that is told
+            the language scores only these. A language that is missing uses all.
     """
 
     def __init__(
@@ -52,10 +54,12 @@ class Vocabulary:
         hindi_start: int,
         hindi_scores: Sequence[float],
         bpe_file: Path | None = None,
+        language_pieces: Mapping[str, Sequence[int]] | None = None,
     ) -> None:
         self.pieces = list(pieces)
         self.hindi_start = hindi_start
         self.hindi_scores = list(hindi_scores)
+        self.language_pieces = {name: list(ids) for name, ids in (language_pieces or {}).items()}
         self._bpe_file = bpe_file
         self._bytes = [piece_bytes(p) if i < hindi_start else p.encode() for i, p in enumerate(self.pieces)]
         self._bytes[NULL] = b""
@@ -70,7 +74,7 @@ class Vocabulary:
         try:
             data = json.loads(path.read_text(encoding="utf8"))
             pieces, start, scores = data["pieces"], data["hindi_start"], data["hindi_scores"]
-            return cls(pieces, start, scores, path.with_name("bpe.json"))
+            return cls(pieces, start, scores, path.with_name("bpe.json"), data.get("language_pieces"))
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise ModelError(
                 f"{path}: not a readable vocabulary ({error!r}). Reinstall the model."
@@ -78,7 +82,10 @@ class Vocabulary:
 
     def save(self, path: Path) -> None:
         """Write ``vocabulary.json``."""
-        data = {"pieces": self.pieces, "hindi_start": self.hindi_start, "hindi_scores": self.hindi_scores}
+        data = {
+            "pieces": self.pieces, "hindi_start": self.hindi_start, "hindi_scores": self.hindi_scores,
+            "language_pieces": self.language_pieces,
+        }  # fmt: skip
         path.write_text(json.dumps(data, ensure_ascii=False), encoding="utf8")
 
     def bytes_of(self, token: int) -> bytes:

@@ -20,6 +20,16 @@ LATIN = ("en", "de", "fr", "es")
 HINDI_PIECES = 1500
 
 
+def training_texts(shared: Path) -> dict[str, list[str]]:
+    """Every sentence that training may see, by language."""
+    manifest = shared / "data/speech/manifest.jsonl"
+    texts = {lang: sentences(shared / "data/text", lang, dev_keys(manifest)) for lang in LANGUAGES}
+    for row in map(json.loads, manifest.read_text("utf8").splitlines()):
+        if row["split"] == "train" and row["text"]:
+            texts[row["lang"]].append(row["text"])
+    return texts
+
+
 def _hindi(lines: list[str]) -> tuple[list[str], list[float]]:
     model = io.BytesIO()
     spm.SentencePieceTrainer.train(
@@ -60,12 +70,7 @@ def build(work: Path, shared: Path, minimum: int = 3) -> Vocabulary:
     source["post_processor"], source["added_tokens"] = None, []
     (out / "bpe.json").write_text(json.dumps(source, ensure_ascii=False), encoding="utf8")
     bpe = Tokenizer.from_file(str(out / "bpe.json"))
-    held_out = dev_keys(shared / "data/speech/manifest.jsonl")
-    texts = {lang: sentences(shared / "data/text", lang, held_out) for lang in LANGUAGES}
-    rows = [json.loads(x) for x in (shared / "data/speech/manifest.jsonl").read_text("utf8").splitlines()]
-    for row in rows:
-        if row["split"] == "train" and row["text"]:
-            texts[row["lang"]].append(row["text"])
+    texts = training_texts(shared)
     latin = _used(bpe, texts, minimum)
     letters = {byte: letter for letter, byte in byte_letters().items()}
     have = {piece_bytes(p) for p in latin}
@@ -75,11 +80,25 @@ def build(work: Path, shared: Path, minimum: int = 3) -> Vocabulary:
     hindi, scores = _hindi(texts["hi"])
     pieces = ["", *latin, *spelled, *hindi]
     vocabulary = Vocabulary(pieces, 1 + len(latin) + len(spelled), scores, out / "bpe.json")
+    vocabulary.language_pieces = language_pieces(vocabulary, texts)
     vocabulary.save(out / "vocabulary.json")
     table = load_file(work / "weights/whisper/model.safetensors")["decoder.embed_tokens.weight"]
     save_file({"pieces": initial_embedding(vocabulary, bpe, table)}, out / "embedding.safetensors")
     print(f"{len(pieces)} pieces: {len(latin)} Latin, {len(spelled)} Hanzi, {len(hindi)} Hindi")
     return vocabulary
+
+
+def language_pieces(
+    vocabulary: Vocabulary, texts: dict[str, list[str]], borrowed: int = 3000
+) -> dict[str, list[int]]:
+    """Ids that each language's texts use, short Latin pieces, and the most frequent English ones.
+
+    The latter two let any language spell names and foreign words.
+    """
+    counts = {lang: Counter(i for s in texts[lang] for i in vocabulary.encode(s, lang)) for lang in LANGUAGES}
+    common = {i for i, _ in counts["en"].most_common(borrowed)}
+    short = {i for i in range(1, vocabulary.hindi_start) if len(vocabulary.bytes_of(i)) <= 2}
+    return {lang: sorted({0, *counts[lang], *common, *short}) for lang in LANGUAGES}
 
 
 def initial_embedding(vocabulary: Vocabulary, bpe: Tokenizer, table: Tensor) -> Tensor:

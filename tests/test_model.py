@@ -36,7 +36,8 @@ def asr() -> Recognizer:
 def fixtures() -> list[Clip]:
     """Held-out CC0 clips of two readers that ship with the tests."""
     return [
-        Clip(sf.read(DATA / name, dtype="float32")[0], text, name[:2], "fixture") for name, text in TEXTS.items()
+        Clip(sf.read(DATA / name, dtype="float32")[0], text, name[:2], "fixture")
+        for name, text in TEXTS.items()
     ]
 
 
@@ -63,7 +64,9 @@ def test_words_lie_where_there_is_sound(asr: Recognizer) -> None:
     """Two clips with two seconds of silence between them: no word in the gap, order kept."""
     first, second = fixtures()[:2]
     gap = np.zeros(32_000, np.float32)
-    words = list(asr.transcribe(np.concatenate([first.samples, gap, second.samples]), language=first.lang).words)
+    words = list(
+        asr.transcribe(np.concatenate([first.samples, gap, second.samples]), language=first.lang).words
+    )
     begin, end = len(first.samples) / 16_000, (len(first.samples) + len(gap)) / 16_000
     middles = [(w.start + w.end) / 2 for w in words]
     assert any(m < begin for m in middles)
@@ -82,7 +85,9 @@ def test_nothing_is_invented_without_speech(asr: Recognizer, kind: str) -> None:
     assert asr.transcribe(samples).text == ""
 
 
-def test_the_readme_s_python_runs(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_readme_s_python_runs(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(ROOT)
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf8"), re.DOTALL)
     assert blocks

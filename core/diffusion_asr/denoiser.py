@@ -92,7 +92,7 @@ class Denoiser(Protocol):
     ) -> tuple[Tensor, Tensor]:
         """One step: canvas (B, L) to ``(logits (B, L, V), hidden (B, L, D))``.
 
-        ``previous`` is the hidden output of the step before, for self-conditioning; ``pieces`` (S,) are
+        ``previous`` is the hidden output of an earlier step, for self-conditioning; ``pieces`` (S,) are
         sorted ids, null first: then only these are scored, (B, L, S).
         """
         ...

@@ -5,6 +5,9 @@ entropies accepted before stays under a bound (entropy-bounded unmasking, Ben-Ha
 DiffusionGemma's sampler); all others are redrawn uniformly for the next step. The answer is the argmax
 canvas of a clip's last step. A clip leaves the batch as soon as its collapsed text repeats.
 
+Self-conditioning is on the first step's hidden states throughout, as in training, which unrolls two steps;
+fed each step's own, errors feed on themselves (measured on version 1: WER 38 % at 2 steps, 51 % at 8).
+
 Noise depends on the seed, the step and the slot alone, so a clip meets the same noise in any batch.
 """
 
@@ -137,12 +140,13 @@ class UniformSampler:
         noise = uniform_noise(state.slot_mask.shape[1], self.vocabulary, options.limit, generator)
         canvas = noise[0].expand(len(slots), -1) if draft is None else draft
         active = torch.arange(len(slots))
-        hidden: Tensor | None = None
+        first: Tensor | None = None
         settled: list[Denoised | None] = [None] * len(slots)
         traces: list[list[TraceStep]] = [[] for _ in settled]
         before = canvas
         for step in range(1, options.limit + 1):
-            logits, hidden = self.denoiser.denoise(canvas, state, hidden, pieces)
+            logits, heard = self.denoiser.denoise(canvas, state, first, pieces)
+            first = heard if first is None else first
             confidence, predicted, kept = self._read(logits, state.slot_mask, options)
             predicted = predicted if pieces is None else pieces[predicted]
             following = torch.where(kept, predicted, noise[step])
@@ -164,7 +168,7 @@ class UniformSampler:
             before, canvas = predicted, following
             if len(stay) < len(active):
                 rows = torch.tensor(stay)
-                active, canvas, before, hidden = active[rows], canvas[rows], before[rows], hidden[rows]
+                active, canvas, before, first = active[rows], canvas[rows], before[rows], first[rows]
                 state = state.select(rows)
         return [clip for clip in settled if clip is not None]
 

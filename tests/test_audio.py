@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import soundfile as sf
 import torch
-from tests.audio_files import cut, ffmpeg, patched_wav, peak_hertz, sine, write
 
 from diffusion_asr import audio
 from diffusion_asr.audio import AudioWarning, as_mono_16k, probe, read, read_blocks
 from diffusion_asr.errors import AudioError
+from tests.audio_files import cut, ffmpeg, patched_wav, peak_hertz, sine, write
 
 RATES = [8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 88200, 96000, 192000]
 WAV_CODINGS = ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW"]

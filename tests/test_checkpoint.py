@@ -14,13 +14,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
-from tests import tiny
 from torch import Tensor
 
 from diffusion_asr import checkpoint
 from diffusion_asr.checkpoint import FORMAT, SCALE, load_config, pack, quantise, save, sha256, unpack
 from diffusion_asr.errors import ModelError
 from diffusion_asr.pretrained import load_parts, model_folder
+from tests import tiny
 
 FILES = ("encoder.safetensors", "denoiser.safetensors", "language.safetensors", "vocabulary.json", "bpe.json")
 

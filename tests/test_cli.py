@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 import torch
-from tests.audio_files import real_speech, sine, write
 from typer.testing import CliRunner, Result
 
 from diffusion_asr import __version__, formats
@@ -25,6 +24,7 @@ from diffusion_asr.recognizer import Hypothesis, Recognizer
 from diffusion_asr.sampler import Denoised, TraceStep
 from diffusion_asr.transcript import Segment, Transcript, Word
 from diffusion_asr.vocabulary import Vocabulary
+from tests.audio_files import real_speech, sine, write
 
 ROOT = Path(__file__).parents[1]
 EMBEDDED = ROOT / "core/diffusion_asr/models/canvas-base"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.tiny import WIDTH, denoiser, memory
 from torch import Tensor
 
 from diffusion_asr.denoiser import CanvasDenoiser, PreparedState, Slots, grid, pooled, time_buckets
+from tests.tiny import WIDTH, denoiser, memory
 
 SIZE = 40
 

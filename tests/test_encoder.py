@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 from safetensors import safe_open
-from tests.tiny import ENCODER, noise, randomised
 from torch import Tensor
 
 from diffusion_asr.encoder import EncoderConfig, WhisperEncoder
+from tests.tiny import ENCODER, noise, randomised
 
 
 def their_encoder(config: EncoderConfig) -> Any:

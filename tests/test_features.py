@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from tests.audio_files import noisy_sweep
-from tests.tiny import noise
 from torch import Tensor
 
 from diffusion_asr.features import HOP, N_MELS, PADDED_SAMPLES, LogMel, mel_filters
+from tests.audio_files import noisy_sweep
+from tests.tiny import noise
 
 LENGTHS = (
     1, 2, 100, 159, 160, 161, 199, 200, 201, 202, 399, 400, 401, 1000, 1600, 12_345, 16_000, 79_999,

@@ -12,12 +12,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from tests.audio_files import cut_up, noisy_sweep, numbered, real_speech, sine
 
 from diffusion_asr.audio import Samples
 from diffusion_asr.errors import ModelError
 from diffusion_asr.longform import Window, WindowOptions, windows
 from diffusion_asr.vad import CHUNK, SpanFinder, SpeechDetector, VadOptions, speech_spans
+from tests.audio_files import cut_up, noisy_sweep, numbered, real_speech, sine
 
 RATE = 16_000
 Probabilities = NDArray[np.float32]

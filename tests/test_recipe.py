@@ -15,6 +15,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional as F
+
+from diffusion_asr.denoiser import CanvasDenoiser
+from diffusion_asr.encoder import AcousticMemory
+from diffusion_asr.sampler import collapse
+from diffusion_asr.vocabulary import Vocabulary
 from recipes.embedded import training
 from recipes.embedded.alignment import forced_canvas
 from recipes.embedded.data import Batch, Clip, batches, collate, load
@@ -23,13 +30,6 @@ from recipes.embedded.quick_eval import decode, error
 from recipes.embedded.texts import clean, dev_keys, key, sentences, speakable
 from recipes.embedded.training import Pieces, Trainer, TrainOptions, ctc, losses, rate, second_canvas
 from tests import tiny
-from torch import Tensor
-from torch.nn import functional as F
-
-from diffusion_asr.denoiser import CanvasDenoiser
-from diffusion_asr.encoder import AcousticMemory
-from diffusion_asr.sampler import collapse
-from diffusion_asr.vocabulary import Vocabulary
 
 
 @pytest.fixture(autouse=True)

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests import tiny
-from tests.audio_files import sine, write
-from tests.tiny import ROOT, eager, noise
 
 from diffusion_asr.errors import AudioError, LanguageError, ModelError
 from diffusion_asr.recognizer import Hypothesis, Recognizer
 from diffusion_asr.transcript import Transcript
 from diffusion_asr.words import join
+from tests import tiny
+from tests.audio_files import sine, write
+from tests.tiny import ROOT, eager, noise
 
 LANGUAGES = ("en", "de", "fr", "es", "hi", "zh")
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests import tiny
-from tests.tiny import HANZI, HINDI
 
 from diffusion_asr.errors import LanguageError, ModelError
 from diffusion_asr.vocabulary import LANGUAGES, NULL, Vocabulary, byte_letters, piece_bytes
+from tests import tiny
+from tests.tiny import HANZI, HINDI
 
 LATIN = ("en", "de", "fr", "es")
 SENTENCES = (

@@ -9,14 +9,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests import tiny
-from tests.tiny import HANZI, canvas_of, denoised
 from torch import Tensor
 
 from diffusion_asr.sampler import Denoised, collapse
 from diffusion_asr.transcript import Word
 from diffusion_asr.vocabulary import Vocabulary
 from diffusion_asr.words import TAIL, Calibration, join, to_words, tokens
+from tests import tiny
+from tests.tiny import HANZI, canvas_of, denoised
 
 SLOT = 0.08
 REAL = (

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import soundfile as sf
+
 from recipes.embedded.texts import sentences
 
 SOUNDS = {"en": "en_US_f_Allison", "es": "es_MX_f_Allison", "fr": "fr_CA_f_June"}

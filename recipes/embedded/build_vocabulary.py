@@ -9,12 +9,12 @@ from pathlib import Path
 
 import sentencepiece as spm
 import torch
-from recipes.embedded.texts import LANGUAGES, dev_keys, sentences
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
 from diffusion_asr.vocabulary import Vocabulary, byte_letters, piece_bytes
+from recipes.embedded.texts import LANGUAGES, dev_keys, sentences
 
 LATIN = ("en", "de", "fr", "es")
 HINDI_PIECES = 1500

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import jiwer
 import torch
-from recipes.embedded.evaluate import Clip, dev_clips
 
 from diffusion_asr.normalise import basic, simplified
 from diffusion_asr.recognizer import Recognizer
 from diffusion_asr.words import Calibration
+from recipes.embedded.evaluate import Clip, dev_clips
 
 Sample = tuple[float, bool]  # mean log-probability of a word, and whether it is right
 

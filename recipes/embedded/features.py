@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 import soundfile as sf
 import torch
-from recipes.embedded.augment import RATE, augment, non_speech
 
 from diffusion_asr.encoder import WhisperEncoder
+from recipes.embedded.augment import RATE, augment, non_speech
 
 Row = dict[str, Any]
 

@@ -10,8 +10,9 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from recipes.embedded.whisper_weights import huggingface_tensors
 from safetensors.torch import save_file
+
+from recipes.embedded.whisper_weights import huggingface_tensors
 
 WHISPER_SHA256 = "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9"
 KOKORO_SHA256 = "6e742170d309016e5891a994e1ce1559c702a2ccd0075e67ef7157974f6406cb"

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from recipes.embedded.data import Clip, collate, load
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
 from diffusion_asr.draft import LanguagePosterior
 from diffusion_asr.encoder import AcousticMemory
 from diffusion_asr.vocabulary import LANGUAGES, Vocabulary
+from recipes.embedded.data import Clip, collate, load
 
 
 def _cut(clip: Clip, rng: random.Random) -> Clip:

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import jiwer
 import torch
-from recipes.embedded.data import Clip, collate
 
 from diffusion_asr.denoiser import CanvasDenoiser
 from diffusion_asr.normalise import basic
 from diffusion_asr.sampler import collapse
 from diffusion_asr.vocabulary import Vocabulary
+from recipes.embedded.data import Clip, collate
 
 STEPS = (1, 2, 4)
 

@@ -15,9 +15,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from recipes.embedded.data import Batch, Clip, collate
-from recipes.embedded.quick_eval import error
-from recipes.embedded.training import Pieces, Trainer, ctc, second_canvas
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
@@ -25,6 +22,9 @@ from diffusion_asr.denoiser import PROMPT, CanvasDenoiser, PreparedState, Slots
 from diffusion_asr.encoder import AcousticMemory
 from diffusion_asr.sampler import collapse
 from diffusion_asr.vocabulary import Vocabulary
+from recipes.embedded.data import Batch, Clip, collate
+from recipes.embedded.quick_eval import error
+from recipes.embedded.training import Pieces, Trainer, ctc, second_canvas
 
 
 class TokenCanvas(CanvasDenoiser):

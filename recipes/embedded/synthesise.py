@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile as sf
+
 from recipes.embedded.texts import LANGUAGES, dev_keys, sentences
 from recipes.embedded.voices import RATE, Espeak, Kokoro, Pico, Voice
 

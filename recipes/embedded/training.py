@@ -19,14 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from recipes.embedded.alignment import forced_canvas
-from recipes.embedded.data import Batch, batches, load
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
 from diffusion_asr.denoiser import PROMPT, CanvasDenoiser, DenoiserConfig
 from diffusion_asr.vocabulary import Vocabulary
+from recipes.embedded.alignment import forced_canvas
+from recipes.embedded.data import Batch, batches, load
 
 WHISPER_PROMPT = (50258, 50359, 50363)  # start of transcript, transcribe, no timestamps
 WHISPER_LANGUAGE = {"en": 50259, "de": 50261, "fr": 50265, "es": 50262, "hi": 50276, "zh": 50260}

@@ -11,7 +11,7 @@ import numpy as np
 import soundfile as sf
 from numpy.typing import NDArray
 
-SPEECH = Path("/work/shared/data/speech")
+SPEECH = Path(__file__).parents[2] / "shared/data/speech"
 
 
 def sine(seconds: float, rate: int, channels: int = 1, hertz: float = 440.0) -> NDArray[np.float32]:

@@ -25,7 +25,7 @@ from diffusion_asr.vocabulary import Vocabulary
 from recipes.embedded import training
 from recipes.embedded.alignment import forced_canvas
 from recipes.embedded.data import Batch, Clip, batches, collate, load
-from recipes.embedded.features import Recording, cache, compose
+from recipes.embedded.features import Recording, _source_rows, cache, compose
 from recipes.embedded.quick_eval import decode, error
 from recipes.embedded.texts import clean, dev_keys, key, sentences, speakable
 from recipes.embedded.training import Pieces, Trainer, TrainOptions, ctc, losses, rate, second_canvas
@@ -556,3 +556,18 @@ def test_decode_gives_a_text_for_each_clip_and_step(work: Path, vocabulary: Voca
     assert sorted(found) == [1, 2, 4]
     assert all(len(texts) == len(clips) for texts in found.values())
     assert found == decode(tiny.randomised(CanvasDenoiser(wide), 0), clips, vocabulary)
+
+
+def test_no_training_source_says_a_dev_sentence(tmp_path: Path) -> None:
+    """The shared train split repeats some dev sentences; so may a teacher's text."""
+    rows = [("dev", "Guten Tag!"), ("train", "guten tag"), ("train", "Gute Nacht.")]
+    lines = [
+        json.dumps({"audio_filepath": f"{n}.wav", "split": split, "text": text, "lang": "de"})
+        for n, (split, text) in enumerate(rows)
+    ]
+    for folder in ("data/speech", "pseudo"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "manifest.jsonl").write_text("\n".join(lines) + "\n", encoding="utf8")
+    for source in ("real", "teacher"):
+        assert [r["text"] for r in _source_rows(tmp_path, tmp_path, source)[0]] == ["Gute Nacht."]
+    assert [r["text"] for r in _source_rows(tmp_path, tmp_path, "dev")[0]] == ["Guten Tag!"]

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from diffusion_asr.vocabulary import Vocabulary, byte_letters, piece_bytes
-from recipes.embedded.texts import LANGUAGES, dev_keys, sentences
+from recipes.embedded.texts import LANGUAGES, dev_keys, key, sentences
 
 LATIN = ("en", "de", "fr", "es")
 HINDI_PIECES = 1500
@@ -23,9 +23,10 @@ HINDI_PIECES = 1500
 def training_texts(shared: Path) -> dict[str, list[str]]:
     """Every sentence that training may see, by language."""
     manifest = shared / "data/speech/manifest.jsonl"
-    texts = {lang: sentences(shared / "data/text", lang, dev_keys(manifest)) for lang in LANGUAGES}
+    held_out = dev_keys(manifest)
+    texts = {lang: sentences(shared / "data/text", lang, held_out) for lang in LANGUAGES}
     for row in map(json.loads, manifest.read_text("utf8").splitlines()):
-        if row["split"] == "train" and row["text"]:
+        if row["split"] == "train" and row["text"] and key(row["text"]) not in held_out:
             texts[row["lang"]].append(row["text"])
     return texts
 

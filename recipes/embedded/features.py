@@ -21,6 +21,7 @@ import torch
 
 from diffusion_asr.encoder import WhisperEncoder
 from recipes.embedded.augment import RATE, augment, non_speech
+from recipes.embedded.texts import dev_keys, key
 
 Row = dict[str, Any]
 
@@ -144,16 +145,21 @@ def manifest_rows(manifest: Path) -> list[Row]:
 
 
 def _source_rows(work: Path, shared: Path, source: str) -> tuple[list[Row], float]:
-    """Clips of a source and the share that is joined into longer recordings."""
-    if source in ("dev", "real"):
-        rows = manifest_rows(shared / "data/speech/manifest.jsonl")
-        split = "dev" if source == "dev" else "train"
-        return [r for r in rows if r["split"] == split and r["text"]], 0.25
-    if source == "teacher":
-        return manifest_rows(work / "pseudo/manifest.jsonl"), 0.3
-    if source == "prompts":
-        return manifest_rows(work / "asterisk/manifest.jsonl"), 0.4
-    return manifest_rows(work / "synth" / source / "manifest.jsonl"), 0.25
+    """Clips of a source and the share that is joined into longer recordings.
+
+    Training clips that say what a dev clip says are left out: the shared train split holds a few.
+    """
+    speech = shared / "data/speech/manifest.jsonl"
+    if source == "dev":
+        return [r for r in manifest_rows(speech) if r["split"] == "dev" and r["text"]], 0.0
+    manifest, joined = {
+        "real": (speech, 0.25),
+        "teacher": (work / "pseudo/manifest.jsonl", 0.3),
+        "prompts": (work / "asterisk/manifest.jsonl", 0.4),
+    }.get(source, (work / "synth" / source / "manifest.jsonl", 0.25))
+    held_out = dev_keys(speech)
+    rows = [r for r in manifest_rows(manifest) if r["split"] == "train" and r["text"]]
+    return [r for r in rows if key(r["text"]) not in held_out], joined
 
 
 def cache_source(work: Path, shared: Path, source: str, variant: int) -> None:

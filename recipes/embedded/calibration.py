@@ -11,10 +11,9 @@ from pathlib import Path
 import jiwer
 import torch
 
-from diffusion_asr.normalise import basic, simplified
 from diffusion_asr.recognizer import Recognizer
 from diffusion_asr.words import Calibration
-from recipes.embedded.evaluate import Clip, dev_clips
+from recipes.embedded.evaluate import Clip, dev_clips, normalised
 
 Sample = tuple[float, bool]  # mean log-probability of a word, and whether it is right
 
@@ -39,11 +38,11 @@ def judged(asr: Recognizer, clip: Clip) -> list[Sample]:
     words = list(asr.transcribe(clip.samples, language=clip.lang).words)
     texts, scores = [], []
     for word in words:
-        text = basic(simplified(word.text) if clip.lang == "zh" else word.text, clip.lang)
+        text = normalised(word.text, clip.lang)
         for part in text.split() if clip.lang != "zh" else text:
             texts.append(part)
             scores.append(math.log(min(max(word.confidence or 0.0, 1e-4), 1 - 1e-4)))
-    reference = basic(simplified(clip.text) if clip.lang == "zh" else clip.text, clip.lang)
+    reference = normalised(clip.text, clip.lang)
     spaced = " ".join(reference) if clip.lang == "zh" else reference
     if not texts or not spaced:
         return []

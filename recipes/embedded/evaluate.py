@@ -73,13 +73,16 @@ def dev_clips(shared: Path, most: int | None = None) -> list[Clip]:
     return [Clip(audio.read(folder / r["audio_filepath"]), r["text"], r["lang"], r["source"]) for r in chosen]
 
 
+def normalised(text: str, lang: str) -> str:
+    """What is compared: the basic normaliser's text, in Simplified characters for zh."""
+    return basic(simplified(text) if lang == "zh" else text, lang)
+
+
 def score(references: Sequence[str], hypotheses: Sequence[str], lang: str) -> Score:
     """Errors by clip after normalisation."""
     errors, units = [], []
     for reference, hypothesis in zip(references, hypotheses, strict=True):
-        if lang == "zh":
-            reference, hypothesis = simplified(reference), simplified(hypothesis)
-        r, h = basic(reference, lang), basic(hypothesis, lang)
+        r, h = normalised(reference, lang), normalised(hypothesis, lang)
         found = (jiwer.process_characters if lang in CHARACTER else jiwer.process_words)(r, h)
         errors.append(found.substitutions + found.deletions + found.insertions)
         units.append(found.hits + found.substitutions + found.deletions)

@@ -20,10 +20,12 @@ from torch.nn import functional as F
 
 from diffusion_asr.denoiser import CanvasDenoiser
 from diffusion_asr.encoder import AcousticMemory
+from diffusion_asr.pretrained import compute_dtype
 from diffusion_asr.sampler import collapse
 from diffusion_asr.vocabulary import Vocabulary
 from recipes.embedded import training
 from recipes.embedded.alignment import forced_canvas
+from recipes.embedded.augment import speed
 from recipes.embedded.data import Batch, Clip, batches, collate, load
 from recipes.embedded.features import Recording, _source_rows, cache, compose
 from recipes.embedded.quick_eval import decode, error
@@ -511,7 +513,7 @@ def test_training_lowers_the_loss_and_resumes(work: Path, tmp_path: Path) -> Non
     assert [len(x) for x in history] == [1] * 10 + [2] * 70
     assert np.mean([x[0] for x in history[-5:]]) < 0.6 * np.mean([x[0] for x in history[:3]])
     for wide, narrow in zip(made.master.parameters(), made.model.parameters(), strict=True):
-        assert torch.equal(wide.to(torch.bfloat16), narrow)
+        assert torch.equal(wide.to(compute_dtype()), narrow)
     assert not any(p.requires_grad for p in made.average.parameters())
     made.save()
     again = trainer(work, tmp_path)
@@ -542,6 +544,13 @@ def test_a_trainer_reads_its_caches_but_not_dev(tmp_path: Path) -> None:
 # --- quick evaluation --------------------------------------------------------------------------------------
 
 
+def test_no_clip_is_slowed_beyond_what_the_encoder_takes() -> None:
+    rng = np.random.default_rng(0)
+    slow = [len(speed(np.zeros(28 * 16000, np.float32), rng)) for _ in range(20)]
+    assert max(slow) <= 30 * 16000
+    assert min(slow) < 28 * 16000
+
+
 def test_error_rates() -> None:
     assert error(["a b c d"], ["A, b x d!"], "en") == 25.0
     assert error(["你好"], ["你 好。"], "zh") == 0.0
@@ -560,10 +569,13 @@ def test_decode_gives_a_text_for_each_clip_and_step(work: Path, vocabulary: Voca
 
 def test_no_training_source_says_a_dev_sentence(tmp_path: Path) -> None:
     """The shared train split repeats some dev sentences; so may a teacher's text."""
-    rows = [("dev", "Guten Tag!"), ("train", "guten tag"), ("train", "Gute Nacht.")]
+    rows = [("dev", "Guten Tag!", 2), ("train", "guten tag", 2), ("train", "Gute Nacht.", 2)]
+    rows += [("train", "Zu lang.", 29), ("dev", "Zu lang!", 31)]  # the encoder takes 30 s
     lines = [
-        json.dumps({"audio_filepath": f"{n}.wav", "split": split, "text": text, "lang": "de"})
-        for n, (split, text) in enumerate(rows)
+        json.dumps(
+            {"audio_filepath": f"{n}.wav", "split": split, "text": text, "lang": "de", "duration": seconds}
+        )
+        for n, (split, text, seconds) in enumerate(rows)
     ]
     for folder in ("data/speech", "pseudo"):
         (tmp_path / folder).mkdir(parents=True)

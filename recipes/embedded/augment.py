@@ -17,8 +17,12 @@ Rng = np.random.Generator
 
 
 def speed(x: Array, rng: Rng, low: float = 0.85, high: float = 1.18) -> Array:
-    """Resample: tempo, pitch and formants move together, which makes another speaker."""
-    factor = float(rng.uniform(low, high))
+    """Resample: tempo, pitch and formants move together, which makes another speaker.
+
+    A long clip is not slowed beyond 29.5 s.
+    """
+    low = max(low, len(x) / (29.5 * RATE))
+    factor = float(rng.uniform(low, max(low, high)))
     return np.asarray(soxr.resample(x, RATE * factor, RATE), dtype=np.float32)
 
 

@@ -1,0 +1,34 @@
+"""Imports NeMo, or says how to install it; turns our errors into NeMo's kind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from diffusion_asr.errors import DiffusionASRError, ToolkitMissingError
+
+try:
+    import nemo.collections.asr as _nemo_asr  # noqa: F401 - shows that the asr extra is there, not only nemo
+    from nemo.package_info import __version__ as _version
+    from nemo.utils.exceptions import NeMoBaseException
+except ImportError as error:
+    raise ToolkitMissingError(
+        f"NeMo's speech recognition cannot be imported ({error}): pip install 'diffusion-asr[nemo]'"
+    ) from error
+
+VERSION: str = _version
+
+
+class RecognitionError(NeMoBaseException, DiffusionASRError, ValueError):  # type: ignore[misc]
+    """What went wrong, in our words; NeMo's callers catch it as their own exception or as ValueError."""
+
+
+@contextmanager
+def nemo_errors() -> Iterator[None]:
+    """Raise our errors as ``RecognitionError``."""
+    try:
+        yield
+    except RecognitionError:
+        raise
+    except DiffusionASRError as error:
+        raise RecognitionError(str(error)) from error

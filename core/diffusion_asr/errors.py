@@ -21,3 +21,7 @@ class LanguageError(DiffusionASRError):
 
 class FormatError(DiffusionASRError):
     """A transcript file that cannot be parsed or a format that does not exist."""
+
+
+class ToolkitMissingError(DiffusionASRError, ImportError):
+    """An adapter was imported without its toolkit."""

@@ -1,4 +1,4 @@
-"""The command line: ``diffusion-asr transcribe`` and ``diffusion-asr info``.
+"""The command line: ``diffusion-asr transcribe``, ``info`` and ``adapters``.
 
 Nothing here imports torch before a command needs it, so that ``--help`` and ``--version`` answer at once.
 
@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 import diffusion_asr
+from diffusion_asr.cli.adapters import adapters
 from diffusion_asr.cli.info import info
 from diffusion_asr.cli.transcribe import transcribe
 
@@ -25,6 +26,7 @@ app = typer.Typer(
 )
 app.command(no_args_is_help=True)(transcribe)
 app.command()(info)
+app.command()(adapters)
 
 
 def _print_version(wanted: bool) -> None:
@@ -45,6 +47,7 @@ def _common(
     diffusion-asr transcribe talk.flac
     diffusion-asr transcribe *.wav --language de --format srt --output-dir out
     diffusion-asr info
+    diffusion-asr adapters
     """
 
 

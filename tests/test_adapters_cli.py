@@ -11,7 +11,7 @@ from diffusion_asr import adapters
 from diffusion_asr.cli import app
 from diffusion_asr.errors import DiffusionASRError, ToolkitMissingError
 
-NAMES = ["nemo", "pyannote", "transformers"]
+NAMES = ["nemo", "pyannote", "speechbrain", "transformers"]
 
 
 def test_a_toolkit_is_the_extras_first_requirement() -> None:

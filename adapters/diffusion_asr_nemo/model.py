@@ -22,6 +22,7 @@ from diffusion_asr.audio import SAMPLE_RATE
 from diffusion_asr.checkpoint import load_config
 from diffusion_asr.encoder import AcousticMemory
 from diffusion_asr.errors import ModelError
+from diffusion_asr.objective import canvas_losses
 from diffusion_asr.pretrained import load_parts, model_folder
 from diffusion_asr.recognizer import Hypothesis, Recognizer
 from diffusion_asr.sampler import collapse
@@ -29,7 +30,6 @@ from diffusion_asr.transcript import Transcript
 from diffusion_asr_nemo.archive import FOLDER, FolderConnector, write_folder
 from diffusion_asr_nemo.clips import Clip, clips_of, entry_clip, loader, read_entries, samples_of, whole_file
 from diffusion_asr_nemo.hypotheses import to_nemo
-from diffusion_asr_nemo.objective import canvas_losses
 from diffusion_asr_nemo.toolkit import nemo_errors
 from diffusion_asr_nemo.training_data import Utterance, training_loader
 

@@ -32,24 +32,30 @@ def canvas_losses(
         languages: One code for each.
         targets: Token ids of each, (tokens,).
     """
+    first, second, slots = unrolled(denoiser, memory, languages)
+    return ctc(first, slots, targets), ctc(second, slots, targets)
+
+
+def unrolled(
+    denoiser: CanvasDenoiser, memory: AcousticMemory, languages: Sequence[str]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Log-probabilities (B, L, V) of two denoising steps, and the slots (B,) of each clip."""
     size = denoiser.config.vocabulary
     state = denoiser.prepare(memory, languages)
     clips, length = len(memory), state.slot_mask.shape[1]
-    slots = state.slot_mask.sum(1)
     noise = torch.randint(0, size, (clips, length))
     drafted = torch.rand(clips, 1) < DRAFT_SHARE
     hidden = denoiser.hidden(torch.where(drafted, 0, noise), state)
-    log_probs = denoiser.logits(hidden).float().log_softmax(-1)
-    first = _ctc(log_probs, slots, targets)
+    first = denoiser.logits(hidden).float().log_softmax(-1)
 
     redrawn = torch.rand(clips, length) < torch.rand(clips, 1) * MOST_NOISE
-    canvas = torch.where(redrawn, torch.randint(0, size, (clips, length)), log_probs.detach().argmax(-1))
+    canvas = torch.where(redrawn, torch.randint(0, size, (clips, length)), first.detach().argmax(-1))
     previous = hidden.detach() * (torch.rand(clips, 1, 1) < CONDITIONED)
-    log_probs = denoiser.logits(denoiser.hidden(canvas, state, previous)).float().log_softmax(-1)
-    return first, _ctc(log_probs, slots, targets)
+    second = denoiser.logits(denoiser.hidden(canvas, state, previous)).float().log_softmax(-1)
+    return first, second, state.slot_mask.sum(1)
 
 
-def _ctc(log_probs: Tensor, slots: Tensor, targets: Sequence[Tensor]) -> Tensor:
+def ctc(log_probs: Tensor, slots: Tensor, targets: Sequence[Tensor]) -> Tensor:
     """Mean CTC loss per token; a text that has no room on its canvas counts nothing."""
     counts = torch.tensor([len(t) for t in targets])
     losses = F.ctc_loss(

@@ -1,0 +1,33 @@
+"""diffusion-asr for SpeechBrain.
+
+>>> from diffusion_asr_speechbrain import CANVAS_BASE, DiffusionASR
+>>> asr = DiffusionASR.from_hparams(source=CANVAS_BASE)
+>>> asr.transcribe_file("talk.wav", language="de")
+
+YAML files for SpeechBrain's own recipes lie in the project's ``recipes/speechbrain``.
+"""
+
+from pathlib import Path
+
+from diffusion_asr_speechbrain import toolkit as _toolkit
+from diffusion_asr_speechbrain.inference import DiffusionASR
+from diffusion_asr_speechbrain.module import DiffusionLoss, DiffusionModule, DiffusionSearcher
+from diffusion_asr_speechbrain.tokenizer import CanvasTokenizer
+from diffusion_asr_speechbrain.toolkit import RecognitionError
+
+TOOLKIT = "speechbrain"
+TOOLKIT_VERSION = _toolkit.VERSION
+CANVAS_BASE = str(Path(__file__).parent / "canvas-base")
+"""Folder for ``from_hparams`` and ``foreign_class``: the embedded model."""
+
+__all__ = [
+    "CANVAS_BASE",
+    "TOOLKIT",
+    "TOOLKIT_VERSION",
+    "CanvasTokenizer",
+    "DiffusionASR",
+    "DiffusionLoss",
+    "DiffusionModule",
+    "DiffusionSearcher",
+    "RecognitionError",
+]

@@ -1,0 +1,32 @@
+"""Imports SpeechBrain, or says how to install it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from diffusion_asr.errors import DiffusionASRError, ToolkitMissingError
+
+try:
+    import speechbrain as _speechbrain
+except ImportError as error:
+    raise ToolkitMissingError(
+        f"SpeechBrain cannot be imported ({error}): pip install 'diffusion-asr[speechbrain]'"
+    ) from error
+
+VERSION: str = _speechbrain.__version__
+
+
+class RecognitionError(DiffusionASRError, ValueError):
+    """What went wrong, in our words: a ``ValueError``, as SpeechBrain raises for bad input."""
+
+
+@contextmanager
+def speechbrain_errors() -> Iterator[None]:
+    """Raise our errors as ``RecognitionError``."""
+    try:
+        yield
+    except RecognitionError:
+        raise
+    except DiffusionASRError as error:
+        raise RecognitionError(str(error)) from error

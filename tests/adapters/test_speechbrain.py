@@ -1,0 +1,205 @@
+"""The SpeechBrain adapter, with the real SpeechBrain.
+
+SpeechBrain's recipe scripts are not in its wheel. With ``DIFFUSION_ASR_SPEECHBRAIN_CLONE`` (a clone of its
+repository) they are run as they are; without it, the same YAML is loaded and a ``Brain`` with the calls of
+those scripts is trained and evaluated through the installed package.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jiwer
+import pytest
+import soundfile as sf
+import torch
+
+from diffusion_asr import Recognizer
+
+sb = pytest.importorskip("speechbrain", reason="pip install 'diffusion-asr[speechbrain]'")
+adapter = pytest.importorskip("diffusion_asr_speechbrain", exc_type=ImportError)
+
+from hyperpyyaml import load_hyperpyyaml  # noqa: E402
+from speechbrain.core import Brain  # noqa: E402
+from speechbrain.inference.interfaces import foreign_class  # noqa: E402
+
+from recipes.speechbrain.prepare import write_csv  # noqa: E402
+
+ROOT = Path(__file__).parents[2]
+DATA = ROOT / "tests/data"
+CLIPS = {"en": "en-arctic_a0239_1592711579.flac", "de": "de-de_rhasspy-0208.flac"}
+TEXT = "He cried in such genuine dismay that she broke into hearty laughter."
+CLONE = os.environ.get("DIFFUSION_ASR_SPEECHBRAIN_CLONE")
+SCRIPTS = {
+    "librispeech": "recipes/LibriSpeech/ASR/transformer/train_with_whisper.py",
+    "commonvoice": "recipes/CommonVoice/ASR/transformer/train_with_whisper.py",
+}
+
+
+@pytest.fixture(scope="module")
+def core() -> Recognizer:
+    return Recognizer.from_pretrained()
+
+
+@pytest.fixture(scope="module")
+def asr(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    saved = tmp_path_factory.mktemp("speechbrain")
+    return adapter.DiffusionASR.from_hparams(source=adapter.CANVAS_BASE, savedir=saved)
+
+
+@pytest.fixture(scope="module")
+def batch() -> tuple[torch.Tensor, torch.Tensor]:
+    """Both clips padded, and their samples."""
+    waves = [torch.from_numpy(sf.read(DATA / name, dtype="float32")[0]) for name in CLIPS.values()]
+    return torch.nn.utils.rnn.pad_sequence(waves, batch_first=True), torch.tensor([len(w) for w in waves])
+
+
+@pytest.mark.parametrize("language", CLIPS)
+def test_a_files_words_are_cores(asr: Any, core: Recognizer, language: str) -> None:
+    path = DATA / CLIPS[language]
+    assert asr.transcribe_file(path, language=language) == core.transcribe(path, language=language).text != ""
+
+
+def test_a_padded_batchs_words_are_cores(asr: Any, core: Recognizer, batch: Any, tmp_path: Path) -> None:
+    waves, samples = batch
+    relative = samples / waves.shape[1]
+    memory = core.encode(waves, samples)
+    expected = [h.text for h in core.denoise(memory, list(CLIPS))]
+    words, tokens = asr.transcribe_batch(waves, relative, language=list(CLIPS))
+    assert words == expected
+    assert [core.parts.vocabulary.decode(ids) for ids in tokens] == expected
+    assert torch.equal(asr.encode_batch(waves, relative), memory.states)
+    source = adapter.CANVAS_BASE
+    other = foreign_class(source, pymodule_file="interface.py", classname="DiffusionASR", savedir=tmp_path)
+    assert other(waves, relative)[0] == asr.transcribe_batch(waves, relative)[0]
+
+
+def test_the_searcher_has_speechbrains_signature(core: Recognizer, batch: Any) -> None:
+    model = adapter.DiffusionModule(language="en")
+    search = adapter.DiffusionSearcher(model, steps=2)
+    assert isinstance(search, sb.decoders.seq2seq.S2SBaseSearcher)
+    states = model.encode(batch[0])  # recipes pass no lengths: padding is known by its zeros
+    hyps, lengths, scores, log_probs = search(states, batch[1] / batch[0].shape[1])
+    expected = core.denoise(core.encode(*batch), "en", steps=2)
+    assert [model.tokenizer.decode(ids) for ids in hyps] == [h.text for h in expected]
+    assert lengths == [len(ids) for ids in hyps]
+    assert scores.tolist() == pytest.approx([h.confidence for h in expected])
+    assert log_probs is None
+
+
+def test_the_tokenizer_keeps_texts(core: Recognizer) -> None:
+    tokenizer = adapter.CanvasTokenizer(core.parts.vocabulary, "de")
+    ids = tokenizer.build_inputs_with_special_tokens(tokenizer.encode("Grüße aus Köln!"))
+    assert ids[0] != ids[-1]
+    assert tokenizer.decode(torch.tensor(ids)) == "Grüße aus Köln!"
+    assert tokenizer.batch_decode([ids, [tokenizer.pad_token_id]]) == ["Grüße aus Köln!", ""]
+    assert tokenizer.normalize("Grüße, Köln!") == "grüße köln"
+
+
+def test_bad_input_is_a_value_error_with_our_message(asr: Any, tmp_path: Path) -> None:
+    one = torch.ones(1)
+    with pytest.raises(ValueError, match="no-such"):
+        asr.transcribe_file("no-such.wav")
+    with pytest.raises(ValueError, match="tlh"):
+        asr.transcribe_batch(torch.rand(1, 16000), one, language="tlh")
+    with pytest.raises(ValueError, match="30 s at most"):
+        asr.transcribe_batch(torch.rand(1, 31 * 16000), one)
+    with pytest.raises(ValueError, match="NaN"):
+        asr.encode_batch(torch.full((1, 16000), torch.nan), one)
+    with pytest.raises(ValueError, match="batch, samples"):
+        asr.encode_batch(torch.zeros(1, 0), one)
+    with pytest.raises(ValueError, match="no model"):
+        adapter.DiffusionModule("canvas-huge")
+    with pytest.raises(ValueError, match="unknown language"):
+        adapter.DiffusionModule(language="tlh")
+    stereo = tmp_path / "stereo.wav"
+    sf.write(stereo, torch.zeros(48000, 2).numpy(), 48000)
+    assert asr.transcribe_file(stereo) == ""
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    """CSV files of one English clip."""
+    rows: list[dict[str, str | float]] = [{"path": str(DATA / CLIPS["en"]), "text": TEXT}]
+    for name in ("train", "dev", "test"):
+        write_csv(rows, tmp_path / "wavs", tmp_path / f"{name}.csv")
+    return tmp_path
+
+
+def overrides(corpus: Path, recipe: str, epochs: int) -> dict[str, Any]:
+    test = str(corpus / "test.csv")
+    return {
+        "data_folder": str(corpus), "output_folder": str(corpus / f"out-{epochs}"), "skip_prep": True,
+        "language": "en", "train_csv": str(corpus / "train.csv"), "valid_csv": str(corpus / "dev.csv"),
+        "test_csv": [test] if recipe == "librispeech" else test,
+        "number_of_epochs": epochs, "trainable": epochs > 0,
+    }  # fmt: skip
+
+
+def run_script(recipe: str, given: dict[str, Any]) -> tuple[float, float]:
+    """Loss and WER of SpeechBrain's own script, from a clone."""
+    assert CLONE is not None
+    script = Path(CLONE) / SCRIPTS[recipe]
+    options = [str(x) for k, v in given.items() for x in (f"--{k}", v)]
+    command = [sys.executable, script.name, str(ROOT / f"recipes/speechbrain/{recipe}.yaml"), *options]
+    paths = os.pathsep.join(str(ROOT / folder) for folder in ("core", "adapters"))
+    environment = os.environ | {"PYTHONPATH": paths}
+    done = subprocess.run(
+        [*command, "--device", "cpu"], cwd=script.parent, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    out = Path(given["output_folder"])
+    assert "%WER" in (out / "wer_test.txt").read_text()
+    last = (out / "train_log.txt").read_text().splitlines()[-1]
+    loss, wer = (float(last.split(f"test {name}: ")[1].split(",")[0]) for name in ("loss", "WER"))
+    return loss, wer
+
+
+class Recipe(Brain):  # type: ignore[misc]
+    """The calls of the scripts, in their order."""
+
+    def compute_forward(self, batch: Any, stage: Any) -> Any:
+        wavs, bos = batch["wavs"], batch["bos"]
+        states, logits, _ = self.modules.whisper(wavs, bos)
+        log_probs = self.hparams.log_softmax(logits)
+        search = self.hparams.test_search
+        hyps = None if stage == sb.Stage.TRAIN else search(states.detach(), torch.ones(len(wavs)))[0]
+        return log_probs, hyps
+
+    def compute_objectives(self, predictions: Any, batch: Any, stage: Any) -> Any:
+        if stage != sb.Stage.TRAIN:
+            self.heard = self.hparams.whisper.tokenizer.decode(predictions[1][0])
+        return self.hparams.nll_loss(predictions[0], batch["eos"], length=torch.ones(1))
+
+    def on_stage_end(self, stage: Any, stage_loss: float, epoch: int | None = None) -> None:
+        if stage != sb.Stage.TRAIN:
+            self.result = stage_loss, jiwer.wer(TEXT.lower(), self.heard.lower())
+
+
+def run_installed(recipe: str, given: dict[str, Any]) -> tuple[float, float]:
+    """Loss and WER with the installed package alone."""
+    text = (ROOT / f"recipes/speechbrain/{recipe}.yaml").read_text(encoding="utf8")
+    hparams = load_hyperpyyaml(text, given)
+    tokenizer = hparams["whisper"].tokenizer
+    ids = torch.tensor([tokenizer.build_inputs_with_special_tokens(tokenizer.encode(TEXT))])
+    wave = torch.from_numpy(sf.read(DATA / CLIPS["en"], dtype="float32")[0])[None]
+    batch = {"wavs": wave, "bos": ids[:, :-1], "eos": ids[:, 1:]}
+    brain = Recipe(hparams["modules"], hparams["whisper_opt_class"], hparams, {"device": "cpu"})
+    batches: Any = torch.utils.data.DataLoader([batch], batch_size=None)  # type: ignore[arg-type]
+    brain.fit(hparams["epoch_counter"], batches, batches)
+    brain.evaluate(batches)
+    return brain.result
+
+
+@pytest.mark.parametrize("recipe", SCRIPTS)
+def test_recipes_evaluate_and_fine_tune(recipe: str, corpus: Path, capsys: Any) -> None:
+    with capsys.disabled():
+        print(f"\n{recipe}: {'scripts of ' + CLONE if CLONE else 'installed package, no clone given'}")  # noqa: T201
+    run = run_script if CLONE else run_installed
+    first, last = run(recipe, overrides(corpus, recipe, 0)), run(recipe, overrides(corpus, recipe, 4))
+    assert last[0] < 0.6 * first[0]
+    assert last[1] < first[1]

@@ -2,7 +2,8 @@
 
     python -m recipes.benchmark.adapters --clips 16 --rounds 3
 
-Core and adapter alternate, so that a noisy machine slows both; compare the ratios. pyannote gets a diarization that costs nothing: its own is not ours to time.
+Core and adapter alternate, so that a noisy machine slows both; compare the ratios. pyannote gets a
+diarization that costs nothing: its own is not ours to time.
 """
 
 from __future__ import annotations

@@ -239,6 +239,7 @@ def _decoded(file: Any, path: Path, cut_short: bool) -> Iterator[Samples]:
         frames += count
         if count < _PIECE:
             break
+    cut_short = cut_short or _is_cut_short(file.extra_info)  # some Ogg files are found out only at the end
     if cut_short or frames < file.frames - file.samplerate // 10:  # mp3's own count is an estimate
         _warn(f"{path}: breaks off after {frames / file.samplerate:.1f} s; what comes before is used")
 

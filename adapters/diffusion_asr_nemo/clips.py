@@ -60,8 +60,8 @@ def entry_language(entry: Mapping[str, Any], lang_field: str) -> str | None:
     return entry.get("source_lang") or entry.get(lang_field) or None
 
 
-def read_entries(manifest: str | Path) -> list[dict[str, Any]]:
-    """A NeMo manifest's lines; relative paths are relative to the manifest.
+def read_entries(manifest: str | Path, folder: Path | None = None) -> list[dict[str, Any]]:
+    """A NeMo manifest's lines; relative paths are relative to ``folder``, by default the manifest's.
 
     Raises:
         AudioError: It cannot be read, or an entry has no ``audio_filepath``.
@@ -77,7 +77,9 @@ def read_entries(manifest: str | Path) -> list[dict[str, Any]]:
     for number, entry in enumerate(entries, 1):
         if not isinstance(entry, dict) or not isinstance(entry.get("audio_filepath"), str):
             raise AudioError(f"{manifest}: entry {number} has no audio_filepath")
-        entry["audio_filepath"] = str(manifest.parent / Path(entry["audio_filepath"]).expanduser())
+        entry["audio_filepath"] = str(
+            (folder or manifest.parent) / Path(entry["audio_filepath"]).expanduser()
+        )
     return entries
 
 

@@ -195,7 +195,8 @@ class DiffusionASRModel(ASRModel, ASRTranscriptionMixin):  # type: ignore[misc]
         return DiffusionTranscribeConfig()
 
     def _setup_transcribe_dataloader(self, config: dict[str, Any]) -> Any:
-        entries = read_entries(Path(config["temp_dir"]) / "manifest.json")
+        # NeMo wrote the paths there as the caller gave them: relative to where the caller is.
+        entries = read_entries(Path(config["temp_dir"]) / "manifest.json", Path.cwd())
         clips = [entry_clip(e, config.get("lang_field") or "lang") for e in entries]
         for clip in clips:  # before hours of work, not after them
             self.recognizer.check_language(clip.language)

@@ -194,9 +194,17 @@ class DiffusionASRModel(ASRModel, ASRTranscriptionMixin):  # type: ignore[misc]
         """The options of ``transcribe`` with their defaults."""
         return DiffusionTranscribeConfig()
 
+    def _transcribe_input_manifest_processing(
+        self, audio_files: Any, temp_dir: str, trcfg: Any
+    ) -> dict[str, Any]:
+        """NeMo copies paths as they were given: relative to the manifest, or to where the caller is."""
+        given = trcfg._internal.manifest_filepath
+        folder = Path(given).parent if given else Path.cwd()
+        config: dict[str, Any] = super()._transcribe_input_manifest_processing(audio_files, temp_dir, trcfg)
+        return {**config, "folder": folder.absolute()}
+
     def _setup_transcribe_dataloader(self, config: dict[str, Any]) -> Any:
-        # NeMo wrote the paths there as the caller gave them: relative to where the caller is.
-        entries = read_entries(Path(config["temp_dir"]) / "manifest.json", Path.cwd())
+        entries = read_entries(Path(config["temp_dir"]) / "manifest.json", config["folder"])
         clips = [entry_clip(e, config.get("lang_field") or "lang") for e in entries]
         for clip in clips:  # before hours of work, not after them
             self.recognizer.check_language(clip.language)

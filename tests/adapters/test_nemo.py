@@ -124,6 +124,15 @@ def test_times_only_when_asked_for(model: Any) -> None:
     assert len(timed.word_confidence) == len(timed.timestamp["word"])
 
 
+def test_relative_paths(model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "clip.flac").write_bytes(CLIPS[0].read_bytes())
+    manifest = write_manifest(tmp_path / "m.json", [{**entry(CLIPS[0]), "audio_filepath": "clip.flac"}])
+    listed = model.transcribe(str(manifest), verbose=False)
+    monkeypatch.chdir(tmp_path)
+    given = model.transcribe(["clip.flac"], verbose=False)
+    assert listed[0].text == given[0].text != ""
+
+
 def test_manifest_with_languages_and_parts(model: Any, core: Recognizer, tmp_path: Path) -> None:
     clip = DATA / "en-arctic_a0095_1592746305.flac"
     entries = [

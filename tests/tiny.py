@@ -25,6 +25,7 @@ from diffusion_asr.denoiser import CanvasDenoiser, DenoiserConfig
 from diffusion_asr.draft import LanguagePosterior, NullDraft
 from diffusion_asr.encoder import AcousticMemory, EncoderConfig, WhisperEncoder
 from diffusion_asr.recognizer import Parts, Recognizer
+from diffusion_asr.refiner import EditDenoiser, RefinerConfig
 from diffusion_asr.sampler import Denoised
 from diffusion_asr.vad import CHUNK
 from diffusion_asr.vocabulary import Vocabulary, byte_letters
@@ -89,7 +90,12 @@ def denoiser(size: int = 40, seed: int = 1) -> CanvasDenoiser:
     return randomised(CanvasDenoiser(denoiser_config(size)), seed)
 
 
-def parts(folder: Path) -> Parts:
+def edit_denoiser(size: int = 40, seed: int = 3) -> EditDenoiser:
+    config = RefinerConfig(vocabulary=size, d_model=WIDTH, layers=2, heads=2)
+    return randomised(EditDenoiser(config), seed)
+
+
+def parts(folder: Path, refined: bool = False) -> Parts:
     """A whole model in float32; its vocabulary is written to ``folder``."""
     words = vocabulary(folder)
     canvas = denoiser(len(words))
@@ -97,6 +103,7 @@ def parts(folder: Path) -> Parts:
         encoder=randomised(WhisperEncoder(ENCODER), 0), denoiser=canvas,
         language=randomised(LanguagePosterior(WIDTH, canvas.config.languages), 2), vocabulary=words,
         calibration=Calibration(), name="tiny", version="0", draft=NullDraft(),
+        refiner=edit_denoiser(len(words)) if refined else None,
     )  # fmt: skip
 
 

@@ -1,7 +1,9 @@
 """Model folders: ``config.json`` (with a sha256 for every file) and safetensors. Nothing in them runs code.
 
 Large matrices may be stored as int8 with one scale for each row (``name`` int8, ``name::scale``), which
-makes the embedded model small; they are widened to the compute type when loaded.
+makes the embedded model small; they are widened to the compute type when loaded. A matrix that differs
+little from one of another file may be stored as four-bit differences (``name::delta``, ``name::scale``),
+with the rows that these serve worst in full (``name::rows``, ``name::exact``).
 """
 
 from __future__ import annotations
@@ -21,8 +23,9 @@ from diffusion_asr.errors import ModelError
 
 FORMAT = 1
 WEIGHTS = ("encoder.safetensors", "denoiser.safetensors", "language.safetensors")
-FILES = (*WEIGHTS, "vocabulary.json", "bpe.json")  # what a model consists of
-SCALE = "::scale"
+REFINER = "refiner.safetensors"  # optional
+FILES = (*WEIGHTS, REFINER, "vocabulary.json", "bpe.json")  # what a model consists of
+SCALE, DELTA, ROWS, EXACT = "::scale", "::delta", "::rows", "::exact"
 _HINT = "Reinstall the package or fetch the model again."
 
 
@@ -52,8 +55,32 @@ def pack(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.contiguous() for name, value in out.items()}
 
 
-def unpack(path: Path, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Every tensor of a safetensors file, widened to ``dtype``.
+def pack_delta(name: str, weight: Tensor, base: Tensor, exact: int = 256) -> dict[str, Tensor]:
+    """A matrix as four-bit differences from ``base`` by row; the ``exact`` rows furthest off in float16."""
+    difference = weight.float() - base.float()
+    scale = (difference.abs().amax(1) / 7).clamp(min=1e-6).to(torch.float16)
+    whole = (difference / scale.float()[:, None]).round().clamp(-7, 7).to(torch.int16) + 8
+    packed = (whole[:, ::2] * 16 + whole[:, 1::2]).to(torch.uint8)
+    rows = scale.float().topk(min(exact, len(scale))).indices.sort().values
+    return {
+        name + DELTA: packed,
+        name + SCALE: scale,
+        name + ROWS: rows.to(torch.int32),
+        name + EXACT: weight[rows].to(torch.float16),
+    }
+
+
+def _add_delta(name: str, data: Any, base: Tensor) -> Tensor:
+    """What ``pack_delta`` stored, float32."""
+    packed, scale = data.get_tensor(name + DELTA), data.get_tensor(name + SCALE)
+    whole = torch.stack([packed // 16, packed % 16], dim=-1).flatten(1).to(torch.float32) - 8
+    value: Tensor = base.float() + whole * scale.float()[:, None]
+    value[data.get_tensor(name + ROWS).long()] = data.get_tensor(name + EXACT).float()
+    return value
+
+
+def unpack(path: Path, dtype: torch.dtype, bases: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+    """Every tensor of a safetensors file, widened to ``dtype``; differences are added to their ``bases``.
 
     Raises:
         ModelError: If the file cannot be read.
@@ -63,14 +90,17 @@ def unpack(path: Path, dtype: torch.dtype) -> dict[str, Tensor]:
         with safe_open(path, framework="pt") as data:
             names = set(data.keys())
             for name in names:
-                if name.endswith(SCALE):
+                if name.endswith((SCALE, ROWS, EXACT)):
                     continue
                 value = data.get_tensor(name)
-                if name + SCALE in names:
+                if name.endswith(DELTA):
+                    name = name.removesuffix(DELTA)
+                    value = _add_delta(name, data, (bases or {})[name])
+                elif name + SCALE in names:
                     scale = data.get_tensor(name + SCALE).to(torch.float32)
                     value = value.to(torch.float32).mul_(scale.view(-1, *[1] * (value.ndim - 1)))
                 out[name] = value.to(dtype)
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, KeyError, RuntimeError) as error:
         raise ModelError(f"{path}: not a readable safetensors file ({error}). {_HINT}") from error
     return out
 

@@ -105,7 +105,7 @@ class CrossAttention(SelfAttention):
         """(B, T, D) to keys and values (B, H, T, D / H)."""
         return self.split(self.k_proj(states)), self.split(self.v_proj(states))
 
-    def attend(self, x: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
+    def attend(self, x: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
         """(B, L, D) to (B, L, D)."""
         heard = F.scaled_dot_product_attention(self.split(self.q_proj(x)), keys, values, attn_mask=bias)
         return self.out_proj(heard.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
@@ -124,11 +124,26 @@ class DecoderLayer(nn.Module):
         self.fc2 = nn.Linear(4 * d_model, d_model)
         self.final_layer_norm = nn.LayerNorm(d_model)
 
-    def forward(self, x: Tensor, self_bias: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
+    def forward(
+        self, x: Tensor, self_bias: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None
+    ) -> Tensor:
         """(B, P + L, D) to (B, P + L, D)."""
         x = x + self.self_attn(self.self_attn_layer_norm(x), self_bias)
         x = x + self.encoder_attn.attend(self.encoder_attn_layer_norm(x), keys, values, bias)
         return x + self.fc2(F.gelu(self.fc1(self.final_layer_norm(x))))  # type: ignore[no-any-return]
+
+    def extend(
+        self, x: Tensor, known: tuple[Tensor, Tensor] | None, mask: Tensor, keys: Tensor, values: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """``forward`` for positions that follow ``known`` self-attention keys and values; the grown pair."""
+        own, normed = self.self_attn, self.self_attn_layer_norm(x)
+        k, v = own.split(own.k_proj(normed)), own.split(own.v_proj(normed))
+        if known is not None:
+            k, v = torch.cat([known[0], k], dim=2), torch.cat([known[1], v], dim=2)
+        seen = F.scaled_dot_product_attention(own.split(own.q_proj(normed)), k, v, attn_mask=mask)
+        x = x + own.out_proj(seen.transpose(1, 2).flatten(2))
+        x = x + self.encoder_attn.attend(self.encoder_attn_layer_norm(x), keys, values, None)
+        return x + self.fc2(F.gelu(self.fc1(self.final_layer_norm(x)))), (k, v)
 
 
 def time_buckets(difference: Tensor, count: int) -> Tensor:

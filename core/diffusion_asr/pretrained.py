@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from diffusion_asr.checkpoint import load_config, unpack
+from diffusion_asr.checkpoint import REFINER, load_config, unpack
 from diffusion_asr.denoiser import CanvasDenoiser, DenoiserConfig
 from diffusion_asr.draft import LanguagePosterior, NullDraft
 from diffusion_asr.encoder import EncoderConfig, WhisperEncoder
 from diffusion_asr.errors import ModelError
 from diffusion_asr.recognizer import Parts
+from diffusion_asr.refiner import EditDenoiser, RefinerConfig
 from diffusion_asr.vocabulary import Vocabulary
 from diffusion_asr.words import Calibration
 
@@ -53,9 +54,9 @@ def _cpu_flags() -> str:
         return ""
 
 
-def _fill(module: nn.Module, path: Path, dtype: torch.dtype) -> None:
+def _fill(module: nn.Module, path: Path, dtype: torch.dtype, bases: dict[str, Tensor] | None = None) -> None:
     """Load weights into a module built on the meta device; names must match exactly."""
-    tensors = unpack(path, dtype)
+    tensors = unpack(path, dtype, bases)
     try:
         module.load_state_dict(tensors, assign=True)
     except RuntimeError as error:
@@ -63,7 +64,9 @@ def _fill(module: nn.Module, path: Path, dtype: torch.dtype) -> None:
     module.eval().requires_grad_(False)
 
 
-def _build(config: dict[str, Any], folder: Path) -> tuple[WhisperEncoder, CanvasDenoiser, LanguagePosterior]:
+def _build(
+    config: dict[str, Any], folder: Path, refiner: EditDenoiser | None
+) -> tuple[WhisperEncoder, CanvasDenoiser, LanguagePosterior]:
     sizes = config["denoiser"] | {"languages": tuple(config["denoiser"]["languages"])}
     with torch.device("meta"):
         denoiser = CanvasDenoiser(DenoiserConfig(**sizes))
@@ -71,9 +74,22 @@ def _build(config: dict[str, Any], folder: Path) -> tuple[WhisperEncoder, Canvas
         encoder = WhisperEncoder(EncoderConfig(**config["encoder"]))
     dtype = compute_dtype()
     _fill(encoder, folder / "encoder.safetensors", dtype)
-    _fill(denoiser, folder / "denoiser.safetensors", dtype)
+    # The denoiser's embeddings may be stored as differences to the refiner's.
+    bases = {} if refiner is None else {"embed_tokens.weight": refiner.embed_tokens.weight}
+    _fill(denoiser, folder / "denoiser.safetensors", dtype, bases)
     _fill(language, folder / "language.safetensors", torch.float32)
     return encoder, denoiser, language
+
+
+def _refiner(config: dict[str, Any], folder: Path) -> EditDenoiser | None:
+    """The refiner, if the model has one."""
+    if "refiner" not in config:
+        return None
+    sizes = config["refiner"] | {"languages": tuple(config["refiner"]["languages"])}
+    with torch.device("meta"):
+        refiner = EditDenoiser(RefinerConfig(**sizes))
+    _fill(refiner, folder / REFINER, compute_dtype())
+    return refiner
 
 
 def load_parts(name: str | os.PathLike[str]) -> Parts:
@@ -85,7 +101,8 @@ def load_parts(name: str | os.PathLike[str]) -> Parts:
     folder = model_folder(name)
     config = load_config(folder)
     try:
-        encoder, denoiser, language = _build(config, folder)
+        refiner = _refiner(config, folder)
+        encoder, denoiser, language = _build(config, folder, refiner)
         calibration = Calibration(**config["calibration"])
         title, version = str(config["name"]), str(config["version"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -94,4 +111,4 @@ def load_parts(name: str | os.PathLike[str]) -> Parts:
     if len(vocabulary) != denoiser.config.vocabulary:
         sizes = f"{len(vocabulary)} pieces, the denoiser {denoiser.config.vocabulary}"
         raise ModelError(f"{folder / 'vocabulary.json'} has {sizes}. Reinstall the model.")
-    return Parts(encoder, denoiser, language, vocabulary, calibration, title, version, NullDraft())
+    return Parts(encoder, denoiser, language, vocabulary, calibration, title, version, NullDraft(), refiner)

@@ -19,7 +19,9 @@ from diffusion_asr.draft import Draft, LanguagePosterior
 from diffusion_asr.encoder import AcousticMemory, WhisperEncoder
 from diffusion_asr.errors import AudioError, LanguageError
 from diffusion_asr.longform import Window, WindowOptions, windows
-from diffusion_asr.sampler import Denoised, SamplerOptions, UniformSampler
+from diffusion_asr.refiner import EditDenoiser
+from diffusion_asr.sampler import Denoised, SamplerOptions, UniformSampler, uniform_noise
+from diffusion_asr.settling import Settler
 from diffusion_asr.transcript import Segment, Transcript, Word
 from diffusion_asr.vad import SpeechDetector
 from diffusion_asr.vocabulary import Vocabulary
@@ -69,6 +71,7 @@ class Parts:
     name: str
     version: str
     draft: Draft
+    refiner: EditDenoiser | None = None
 
 
 class Recognizer:
@@ -148,7 +151,8 @@ class Recognizer:
         Args:
             memory: What ``encode`` returned.
             language: One code for all clips or one for each; None (or "auto") detects it.
-            steps: Exact number of denoising steps; None stops each clip when its text has settled.
+            steps: Number of denoising steps; None stops each clip when its text has settled. (A model
+                with a refiner stops earlier where nothing is left to change.)
             init: "draft" begins with the denoiser's own first guess, "noise" with uniform noise.
             generator: Source of the noise; None is a fixed seed.
             trace: Keep every step in ``Hypothesis.denoised.trace``.
@@ -178,7 +182,14 @@ class Recognizer:
         state = parts.denoiser.prepare(memory, [language])
         draft = parts.draft.first_canvas(state).canvas if init == "draft" else None
         noise = torch.Generator().manual_seed(seed)
-        (clip,) = self._sampler.sample(state, options, noise, draft, trace, self._pieces.get(language))
+        if parts.refiner is not None:
+            if draft is None:
+                draft = uniform_noise(state.slot_mask.shape[1], len(parts.vocabulary), 1, noise)[:1]
+            pieces = self._pieces.get(language, torch.arange(len(parts.vocabulary)))
+            settler = Settler(parts.denoiser, parts.refiner)
+            clip = settler.settle(memory, state, language, draft, pieces, options.steps, trace)
+        else:
+            (clip,) = self._sampler.sample(state, options, noise, draft, trace, self._pieces.get(language))
         words = to_words(
             clip,
             times=state.slots.times[0] / memory.frame_rate,

@@ -7,8 +7,11 @@
     python -m recipes.embedded vocabulary  choose the pieces
     python -m recipes.embedded cache       encode clips once, augmented
     python -m recipes.embedded train       the denoiser (resumable)
+    python -m recipes.embedded draft       its drafts of the cached clips
+    python -m recipes.embedded refine      the refiner, on those drafts (resumable)
     python -m recipes.embedded language    the language posterior
     python -m recipes.embedded export      a signed model folder
+    python -m recipes.embedded join        … with a refiner
     python -m recipes.embedded evaluate    WER tables beside Whisper base
 
 Every stage takes --work (default: ~/.cache/diffusion-asr-recipe) and can be cut off and run again.
@@ -113,13 +116,36 @@ def train(
 
 
 @app.command()
+def draft(shard: str, model: str = "canvas-base", work: Work = WORK, threads: int = 2) -> None:
+    """Write a model's drafts of a cache (dev, real.0, …): what the refiner learns to repair."""
+    from recipes.embedded.drafting import write_drafts
+
+    torch.set_num_threads(threads)
+    write_drafts(work, model, shard)
+
+
+@app.command()
+def refine(
+    run: str,
+    options: Annotated[str, typer.Option(help="RefineOptions as JSON.")] = "{}",
+    work: Work = WORK,
+    threads: int = 2,
+) -> None:
+    """Train the refiner on drafts and corrupted texts; run it again with the same name to resume."""
+    from recipes.embedded.refining import RefineOptions, RefineTrainer
+
+    torch.set_num_threads(threads)
+    RefineTrainer(work, work / "runs" / run, RefineOptions(**json.loads(options))).run()
+
+
+@app.command()
 def language(work: Work = WORK, steps: int = 1500, threads: int = 2) -> None:
     """Train the language posterior and print its accuracy on dev."""
+    from recipes.embedded.data import training_shards
     from recipes.embedded.language import train_language
 
     torch.set_num_threads(threads)
-    shards = [p for p in sorted((work / "cache").glob("*.jsonl")) if p.stem != "dev"]
-    typer.echo(json.dumps(train_language(work, shards, steps), indent=1))
+    typer.echo(json.dumps(train_language(work, training_shards(work / "cache"), steps), indent=1))
 
 
 @app.command()
@@ -136,6 +162,14 @@ def export(run: str, out: Path, version: str = "1", work: Work = WORK) -> None:
     from recipes.embedded.export import export as write
 
     write(work, run, out, version)
+
+
+@app.command()
+def join(run: str, out: Path, model: str = "canvas-base", version: str = "2", work: Work = WORK) -> None:
+    """Write a model folder: MODEL with the refiner of a run."""
+    from recipes.embedded.export import add_refiner
+
+    add_refiner(work, run, model, out, version)
 
 
 @app.command()

@@ -41,6 +41,11 @@ class Batch:
     texts: list[str]
 
 
+def training_shards(cache: Path, pattern: str = "*.jsonl") -> list[Path]:
+    """Indexes of the cached clips that training may see."""
+    return [p for p in sorted(cache.glob(pattern)) if p.stem != "dev" and not p.stem.endswith(".drafts")]
+
+
 def load(caches: Sequence[Path], vocabulary: Vocabulary, slot_frames: int) -> list[Clip]:
     """Every row of the shards whose text fits into its slots (CTC needs a null between repeats)."""
     clips = []
@@ -81,8 +86,8 @@ def collate(clips: Sequence[Clip]) -> Batch:
 
 def batches(
     clips: Sequence[Clip], shares: dict[str, float], frames: int, rng: random.Random
-) -> Iterator[Batch]:
-    """Endless batches of about ``frames`` padded frames, languages drawn by ``shares``."""
+) -> Iterator[list[Clip]]:
+    """Endless batches (to be collated) of about ``frames`` padded frames, languages drawn by ``shares``."""
     pools = {lang: [c for c in clips if c.lang == lang] for lang in shares}
     pools = {lang: pool for lang, pool in pools.items() if pool}
     queues: dict[str, list[Clip]] = {lang: [] for lang in pools}
@@ -101,4 +106,4 @@ def batches(
                 groups.append([])
             groups[-1].append(clip)
         rng.shuffle(groups)
-        yield from (collate(group) for group in groups)
+        yield from groups

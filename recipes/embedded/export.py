@@ -10,9 +10,11 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from diffusion_asr.checkpoint import pack, save
+from diffusion_asr.checkpoint import load_config, pack, pack_delta, save
 from diffusion_asr.denoiser import CanvasDenoiser, DenoiserConfig
 from diffusion_asr.encoder import EncoderConfig
+from diffusion_asr.pretrained import load_parts, model_folder
+from diffusion_asr.refiner import EditDenoiser, RefinerConfig
 from diffusion_asr.vocabulary import Vocabulary
 from diffusion_asr.words import Calibration
 
@@ -55,4 +57,29 @@ def export(
             "denoiser": pack(state),
             "language": load_file(work / "model/language.safetensors"),
         },
+    )
+
+
+def add_refiner(work: Path, run: str, model: str, out: Path, version: str) -> None:
+    """Write ``model`` with the refiner of ``work/runs/RUN`` (its running average) as the folder ``out``.
+
+    The denoiser's embeddings become four-bit differences to the refiner's: both started from Whisper's.
+    """
+    source, parts = model_folder(model), load_parts(model)
+    config = {k: v for k, v in load_config(source).items() if k not in ("format", "sha256")}
+    sizes = RefinerConfig(vocabulary=len(parts.vocabulary))
+    state = torch.load(work / "runs" / run / "last.pt", weights_only=True)["average"]
+    EditDenoiser(sizes).load_state_dict(state)  # fails here rather than at the user's
+    refiner = pack(state)
+    name = "embed_tokens.weight"
+    stored = refiner[name].float() * refiner[name + "::scale"].float()[:, None]
+    own = {k: v.float() for k, v in parts.denoiser.state_dict().items()}
+    denoiser = {**pack({k: v for k, v in own.items() if k != name}), **pack_delta(name, own[name], stored)}
+    out.mkdir(parents=True, exist_ok=True)
+    for file in ("vocabulary.json", "bpe.json", "encoder.safetensors", "language.safetensors"):
+        shutil.copy(source / file, out / file)
+    save(
+        out,
+        config | {"version": version, "refiner": asdict(sizes)},
+        {"denoiser": denoiser, "refiner": refiner},
     )

@@ -23,11 +23,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
+from diffusion_asr.alignment import forced_canvas
 from diffusion_asr.denoiser import PROMPT, CanvasDenoiser, DenoiserConfig
 from diffusion_asr.pretrained import compute_dtype
 from diffusion_asr.vocabulary import Vocabulary
-from recipes.embedded.alignment import forced_canvas
-from recipes.embedded.data import Batch, batches, load
+from recipes.embedded.data import Batch, batches, collate, load, training_shards
 
 WHISPER_PROMPT = (50258, 50359, 50363)  # start of transcript, transcribe, no timestamps
 WHISPER_LANGUAGE = {"en": 50259, "de": 50261, "fr": 50265, "es": 50262, "hi": 50276, "zh": 50260}
@@ -198,11 +198,12 @@ class Trainer:
 
     def source(self) -> Iterator[Batch]:
         """Batches of what the caches hold now: they may grow while a run goes on."""
-        shards = [p for p in sorted(self.cache.glob(self.options.shards)) if p.stem != "dev"]
+        shards = training_shards(self.cache, self.options.shards)
         clips = load(shards, self.vocabulary, self.options.slot_frames)
         hours = {x: sum(c.frames for c in clips if c.lang == x) / 180_000 for x in SHARES}
         self.note(clips=len(clips), hours={k: round(v, 2) for k, v in hours.items()})
-        return batches(clips, self.options.shares, self.options.frames, random.Random(self.step))
+        drawn = batches(clips, self.options.shares, self.options.frames, random.Random(self.step))
+        return map(collate, drawn)
 
     def save(self) -> None:
         """Write ``last.pt`` whole or not at all."""

@@ -1,0 +1,97 @@
+"""To a settled canvas with the refiner: draft the slots, edit the tokens, place them.
+
+The canvas denoiser's first step over the slots is the draft. The refiner repairs its token sequence, and
+forced alignment with the draft's own distributions puts the repaired tokens back onto the slots, so word
+times stay free.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from diffusion_asr.alignment import forced_canvas
+from diffusion_asr.denoiser import Denoiser, PreparedState
+from diffusion_asr.encoder import AcousticMemory
+from diffusion_asr.refiner import MAX_TOKENS, EditDenoiser, Refined, Refiner
+from diffusion_asr.sampler import Denoised, TraceStep, collapse
+
+_LEAST = -15.0  # log-probability of a token that the draft did not think of at all
+
+
+class Settler:
+    """One clip's way through denoiser and refiner."""
+
+    def __init__(self, denoiser: Denoiser, model: EditDenoiser) -> None:
+        self.denoiser, self.model = denoiser, model
+
+    @torch.inference_mode()
+    def settle(
+        self,
+        memory: AcousticMemory,
+        state: PreparedState,
+        language: str,
+        canvas: Tensor,
+        pieces: Tensor,
+        steps: int | None,
+        trace: bool = False,
+    ) -> Denoised:
+        """Denoise one clip.
+
+        Args:
+            memory: A batch of one.
+            state: What ``denoiser.prepare`` made of it.
+            language: Its code.
+            canvas: (1, L) the first canvas: noise, or all null.
+            pieces: (S,) sorted ids, null first, that the answer may use.
+            steps: At most so many passes, of which the draft is one; None goes on until nothing changes.
+            trace: Keep every step.
+        """
+        logits, _ = self.denoiser.denoise(canvas, state, None, pieces)
+        log_probs = logits.float().log_softmax(-1)
+        best, places = log_probs.max(-1)
+        first = Denoised(pieces[places[0]], best[0].exp(), 1)
+        tokens = [token for token, _, _ in collapse(first.canvas)]
+        passes = MAX_TOKENS if steps is None else steps - 1
+        if not tokens or not passes:
+            return _traced(first, canvas[0], []) if trace else first
+        found = Refiner(self.model, pieces).settle(self.model.prepare(memory, [language]), tokens, passes)
+        settled = self._placed(found, log_probs, pieces, first)
+        if not trace:
+            return settled
+        history = [self._placed(_as_refined(*read), log_probs, pieces, first) for read in found.history[1:]]
+        return _traced(first, canvas[0], [*history, settled])
+
+    @staticmethod
+    def _placed(found: Refined, log_probs: Tensor, pieces: Tensor, first: Denoised) -> Denoised:
+        """The tokens on their slots; the draft where they do not fit."""
+        tokens = found.tokens
+        needed = len(tokens) + sum(a == b for a, b in pairwise(tokens))
+        if needed > log_probs.shape[1]:
+            return Denoised(first.canvas, first.confidence, 1 + found.steps)
+        if not tokens:
+            return Denoised(torch.zeros_like(first.canvas), first.confidence, 1 + found.steps)
+        targets = torch.searchsorted(pieces, torch.tensor([tokens]))
+        slots, count = torch.tensor([log_probs.shape[1]]), torch.tensor([len(tokens)])
+        placed = pieces[forced_canvas(log_probs.clamp(min=_LEAST), slots, targets, count)[0]]
+        confidence = torch.ones(len(placed))
+        for (_, a, b), sure in zip(collapse(placed), found.confidence, strict=True):
+            confidence[a : b + 1] = sure
+        return Denoised(placed, confidence, 1 + found.steps)
+
+
+def _as_refined(tokens: list[int], settled: int) -> Refined:
+    return Refined(tokens, [1.0] * settled + [0.5] * (len(tokens) - settled), 0, ())
+
+
+def _traced(first: Denoised, canvas: Tensor, later: list[Denoised]) -> Denoised:
+    """The last of the steps, with all of them as its trace; the draft leaves every slot open."""
+    steps = [TraceStep(1, canvas, first.canvas, first.confidence, torch.zeros_like(canvas, dtype=torch.bool))]
+    before = first
+    for n, now in enumerate(later, start=2):
+        kept = now.confidence != 0.5 if n <= len(later) else torch.ones_like(steps[0].accepted)
+        steps.append(TraceStep(n, before.canvas, now.canvas, now.confidence, kept))
+        before = now
+    return Denoised(before.canvas, before.confidence, len(steps), tuple(steps))

@@ -1,0 +1,285 @@
+"""Train the edit denoiser on corrupted canvases: real drafts, and texts with random edits.
+
+The corruption is uniform: a token is replaced by a random one, dropped, or joined by a random one, at a
+rate drawn for each clip. Every canvas is aligned with its text by minimum edit distance, which gives the
+operation for each token and the clean token after each prefix; cross-entropy on both. All starts from
+Whisper base's decoder; pieces that Whisper has not start from the canvas denoiser's.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rapidfuzz.distance import Levenshtein
+from safetensors.torch import load_file
+from tokenizers import Tokenizer
+from torch import Tensor
+from torch.nn import functional as F
+
+from diffusion_asr.denoiser import PROMPT
+from diffusion_asr.pretrained import load_parts
+from diffusion_asr.refiner import (
+    DELETE,
+    END,
+    INSERT,
+    KEEP,
+    MAX_TOKENS,
+    REPLACE,
+    EditDenoiser,
+    Refiner,
+    RefinerConfig,
+)
+from diffusion_asr.vocabulary import Vocabulary
+from recipes.embedded.data import Clip, batches, collate, load, training_shards
+from recipes.embedded.quick_eval import error
+from recipes.embedded.training import SHARES, WHISPER_LANGUAGE, WHISPER_PROMPT, Pieces
+
+WHISPER_END = 50257
+
+
+@dataclass
+class RefineOptions:
+    """Everything that decides a run."""
+
+    model: str = "canvas-base"  # whose embeddings and drafts
+    steps: int = 3000
+    frames: int = 5000
+    lr: float = 3e-5
+    lr_operation: float = 1e-3
+    warmup: int = 100
+    cooldown: float = 0.3
+    negatives: int = 4000
+    drafts: float = 0.6  # share of clips that start from the canvas denoiser's draft, where one is cached
+    most_corrupted: float = 0.5
+    ema: float = 0.99
+    seed: int = 1
+    minutes: float = 1e9
+    evaluate_every: int = 200
+    save_minutes: float = 5.0
+
+
+def align(canvas: Sequence[int], text: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Operations (N,) for the canvas's tokens, and the clean token after each prefix (N + 1,)."""
+    operations, following = [KEEP] * len(canvas), [END] * (len(canvas) + 1)
+    missing: dict[int, int] = {}
+    for step in Levenshtein.opcodes(list(canvas), list(text)):
+        if step.tag == "insert":
+            missing[step.src_start] = text[step.dest_start]
+        for k in range(step.src_end - step.src_start):
+            at = step.src_start + k
+            if step.tag == "delete":
+                operations[at] = DELETE
+                following[at] = text[step.dest_start] if step.dest_start < len(text) else END
+            else:
+                operations[at] = REPLACE if step.tag == "replace" else KEEP
+                following[at] = text[step.dest_start + k]
+    for at, token in missing.items():
+        following[at] = token
+        if at < len(canvas):
+            operations[at] = INSERT if operations[at] == KEEP else REPLACE
+    return operations, following
+
+
+def corrupt(text: Sequence[int], rate: float, pieces: Sequence[int], rng: random.Random) -> list[int]:
+    """Uniform noise: each token is replaced, dropped, or followed by a random one with chance ``rate``."""
+    out: list[int] = []
+    for token in text:
+        if rng.random() >= rate:
+            out.append(token)
+            continue
+        kind = rng.random()
+        if kind < 0.55:
+            out.append(rng.choice(pieces))
+        elif kind < 0.75:
+            out += [token, rng.choice(pieces)]
+    return out
+
+
+def initial_refiner(work: Path, vocabulary: Vocabulary, trained: Tensor) -> EditDenoiser:
+    """Whisper base's decoder with an untrained operation head; ``trained`` (V, D) embeds new pieces."""
+    model = EditDenoiser(RefinerConfig(vocabulary=len(vocabulary)))
+    whisper = load_file(work / "weights/whisper/model.safetensors")
+    own = {k[8:]: v for k, v in whisper.items() if k.startswith("decoder.")}
+    table = own["embed_tokens.weight"]
+    bpe = Tokenizer.from_file(str(work / "model/bpe.json"))
+    known = [bpe.token_to_id(p) for p in vocabulary.pieces[: vocabulary.hindi_start]]
+    rows = [i for i, k in enumerate(known) if i != END and k is not None]
+    own["embed_tokens.weight"] = trained.clone()
+    own["embed_tokens.weight"][rows] = table[[known[i] for i in rows]]
+    own["embed_tokens.weight"][END] = table[WHISPER_END]
+    own["embed_positions.weight"] = own["embed_positions.weight"][: MAX_TOKENS + PROMPT]
+    own["embed_prompt.weight"] = table[
+        [*WHISPER_PROMPT, *(WHISPER_LANGUAGE[name] for name in model.config.languages)]
+    ]
+    _, unexpected = model.load_state_dict(own, strict=False)
+    assert not unexpected, unexpected
+    torch.nn.init.zeros_(model.operation.weight)
+    model.operation.bias.data = torch.tensor([2.0, 0.0, 0.0, 0.0])
+    return model
+
+
+class RefineTrainer:
+    """Model, running average, optimiser and their checkpoint."""
+
+    def __init__(self, work: Path, folder: Path, options: RefineOptions) -> None:
+        torch.manual_seed(options.seed)
+        self.rng = random.Random(options.seed)
+        self.work, self.folder, self.options, self.step = work, folder, options, 0
+        folder.mkdir(parents=True, exist_ok=True)
+        parts = load_parts(options.model)
+        self.vocabulary = parts.vocabulary
+        self.slot_frames = parts.denoiser.config.slot_frames
+        trained = parts.denoiser.embed_tokens.weight.float()
+        self.model = initial_refiner(work, self.vocabulary, trained)
+        self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
+        slow = [p for n, p in self.model.named_parameters() if not n.startswith("operation")]
+        groups = [
+            {"params": slow, "base": options.lr},
+            {"params": list(self.model.operation.parameters()), "base": options.lr_operation},
+        ]
+        self.optimiser = torch.optim.AdamW(groups, weight_decay=0.01, fused=True, betas=(0.9, 0.98))
+        (folder / "options.json").write_text(json.dumps(asdict(options), indent=1))
+        self.log = (folder / "log.jsonl").open("a", encoding="utf8")
+        if (folder / "last.pt").exists():
+            saved = torch.load(folder / "last.pt", weights_only=True)
+            self.model.load_state_dict(saved["model"])
+            self.average.load_state_dict(saved["average"])
+            self.optimiser.load_state_dict(saved["optimiser"])
+            self.step = saved["step"]
+            self.rng.seed(options.seed + self.step)
+        self.dev = self.clips([work / "cache/dev.jsonl"])
+        self.drafts: dict[tuple[str, int], list[int]] = {}
+
+    def clips(self, shards: Sequence[Path]) -> list[Clip]:
+        """Clips of some caches."""
+        return load(shards, self.vocabulary, self.slot_frames)
+
+    def source(self) -> Any:
+        """Batches of what the caches hold now, with the drafts that are there by now."""
+        cache = self.work / "cache"
+        shards = training_shards(cache)
+        for shard in shards:
+            path = shard.with_name(shard.stem + ".drafts.jsonl")
+            for line in path.read_text().rpartition("\n")[0].splitlines() if path.exists() else ():
+                row = json.loads(line)
+                self.drafts[str(shard.with_suffix(".f16")), row["offset"]] = row["ids"]
+        clips = self.clips(shards)
+        self.note(clips=len(clips), drafts=len(self.drafts))
+        return batches(clips, SHARES, self.options.frames, random.Random(self.step))
+
+    def canvas_of(self, clip: Clip) -> list[int]:
+        """The corrupted canvas of a training clip."""
+        draft = self.drafts.get((str(clip.states.base.filename), clip.offset))  # type: ignore[union-attr]
+        pieces = self.vocabulary.language_pieces[clip.lang][1:]
+        if draft is not None and self.rng.random() < self.options.drafts:
+            return corrupt(draft, self.rng.choice((0.0, 0.0, 0.1)), pieces, self.rng)[:MAX_TOKENS]
+        rate = self.rng.random() * self.options.most_corrupted
+        return corrupt(clip.ids, rate, pieces, self.rng)[:MAX_TOKENS]
+
+    def losses(self, clips: Sequence[Clip]) -> tuple[Tensor, Tensor]:
+        """Cross-entropies of tokens and of operations."""
+        batch = collate(clips)
+        canvases = [self.canvas_of(c) for c in clips]
+        pairs = [align(c, clip.ids) for c, clip in zip(canvases, clips, strict=True)]
+        longest = max(map(len, canvases))
+        canvas = torch.tensor([c + [0] * (longest - len(c)) for c in canvases], dtype=torch.long)
+        operations = torch.tensor([o + [-1] * (longest - len(o)) for o, _ in pairs], dtype=torch.long)
+        following = torch.tensor([f + [-1] * (longest + 1 - len(f)) for _, f in pairs], dtype=torch.long)
+        state = self.model.prepare(batch.memory, batch.languages)
+        hidden = self.model.hidden(canvas, state)
+        used = following >= 0
+        targets = following[used]
+        pieces = Pieces.draw(targets, len(self.vocabulary), self.options.negatives)
+        logits = self.model.logits(hidden[used], pieces.ids) + pieces.correction
+        token = F.cross_entropy(logits, torch.searchsorted(pieces.ids, targets))
+        flat = self.model.operations(hidden).flatten(0, 1)
+        return token, F.cross_entropy(flat, operations.flatten(), ignore_index=-1) if longest else token * 0
+
+    def update(self, clips: Sequence[Clip]) -> list[float]:
+        """One optimiser step."""
+        options = self.options
+        left = (options.steps - self.step) / max(1.0, options.cooldown * options.steps)
+        for group in self.optimiser.param_groups:
+            pace = min(1.0, (self.step + 1) / options.warmup, 0.05 + 0.95 * max(0.0, left))
+            group["lr"] = group["base"] * pace
+        parts = self.losses(clips)
+        self.optimiser.zero_grad(set_to_none=True)
+        (parts[0] + parts[1]).backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimiser.step()
+        self.step += 1
+        decay = min(options.ema, 1 - 1 / (self.step + 1))
+        with torch.no_grad():
+            for slow, fast in zip(self.average.parameters(), self.model.parameters(), strict=True):
+                slow.lerp_(fast, 1 - decay)
+        return [float(p.detach()) for p in parts]
+
+    def note(self, **values: Any) -> None:
+        """One line of the log, also printed."""
+        line = json.dumps({"step": self.step, **values})
+        self.log.write(line + "\n")
+        self.log.flush()
+        print(line, flush=True)
+
+    def save(self) -> None:
+        """Write ``last.pt`` whole or not at all."""
+        state = {
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "step": self.step,
+        }
+        torch.save(state, self.folder / "last.tmp")
+        (self.folder / "last.tmp").replace(self.folder / "last.pt")
+
+    def evaluate(self, most: int = 3) -> None:
+        """Dev errors of the running average: the draft's, then after 1, 4, 16 and all settling passes."""
+        drafts = self.work / "cache/dev.drafts.jsonl"
+        if not drafts.exists():
+            return
+        first = {r["offset"]: r["ids"] for r in map(json.loads, drafts.read_text().splitlines())}
+        found = {}
+        for lang, source in sorted({(c.lang, c.source) for c in self.dev}):
+            group = [c for c in self.dev if (c.lang, c.source) == (lang, source)]
+            group = group[:: max(1, len(group) // most)][:most]
+            refiner = Refiner(self.average, torch.tensor(self.vocabulary.language_pieces[lang]))
+            texts: dict[int, list[str]] = {0: [], 1: [], 4: [], 16: [], MAX_TOKENS: []}
+            for clip in group:
+                one = collate([clip])
+                state = self.average.prepare(one.memory, one.languages)
+                for passes in texts:
+                    ids = first.get(clip.offset, [])
+                    if passes:
+                        ids = refiner.settle(state, ids, passes).tokens
+                    texts[passes].append(self.vocabulary.decode(ids))
+            found[f"{lang} {source}"] = [error([c.text for c in group], texts[n], lang) for n in texts]
+            print(f"  {lang}: {group[0].text[:90]}\n    -> {texts[MAX_TOKENS][0][:90]}", flush=True)
+        self.note(dev=found)
+
+    def run(self) -> None:
+        """Train until the steps or the minutes are used up."""
+        began = saved = time.monotonic()
+        smooth: list[float] = []
+        source = self.source()
+        while self.step < self.options.steps and time.monotonic() - began < self.options.minutes * 60:
+            now = self.update(next(source))
+            smooth = [0.98 * a + 0.02 * b for a, b in zip(smooth, now, strict=True)] if smooth else now
+            if self.step % 25 == 0:
+                minutes = (time.monotonic() - began) / 60
+                self.note(loss=[round(x, 3) for x in smooth], minutes=round(minutes, 2))
+            if time.monotonic() - saved > self.options.save_minutes * 60:
+                self.save()
+                saved = time.monotonic()
+            if self.step % self.options.evaluate_every == 0:
+                self.evaluate()
+                source = self.source()
+        self.save()
+        self.evaluate(40)

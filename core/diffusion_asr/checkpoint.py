@@ -55,7 +55,7 @@ def pack(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.contiguous() for name, value in out.items()}
 
 
-def pack_delta(name: str, weight: Tensor, base: Tensor, exact: int = 256) -> dict[str, Tensor]:
+def pack_delta(name: str, weight: Tensor, base: Tensor, exact: int = 128) -> dict[str, Tensor]:
     """A matrix as four-bit differences from ``base`` by row; the ``exact`` rows furthest off in float16."""
     difference = weight.float() - base.float()
     scale = (difference.abs().amax(1) / 7).clamp(min=1e-6).to(torch.float16)

@@ -116,12 +116,14 @@ class RefinerOptions:
 
     Attributes:
         slack: Nats; a token stays if it is at most this much less probable than the best one.
+        eager: Nats; a token further on that is so much less probable than the best one is replaced at once.
         window: Unsettled tokens that a pass reads.
         growth: The canvas may grow to this many times the draft's tokens, and ``spare`` more.
     """
 
     slack: float = 0.7
-    window: int = 24
+    eager: float = 4.0
+    window: int = 8
     growth: float = 1.6
     spare: int = 8
 
@@ -182,7 +184,9 @@ class Refiner:
             clean = self.pieces[places].tolist()
             if clean[kept] == END or at >= limit:
                 return Refined(now[:at], confidence, step, tuple(history))
-            operations = self.model.operations(hidden)[0].argmax(-1).tolist()
+            operations = self.model.operations(hidden)[0].argmax(-1)
+            hopeless = (best[: len(tail)] - own > self.options.eager) & (operations == KEEP)
+            operations = operations.masked_fill(hopeless, REPLACE).tolist()
             now = (now[:at] + _repaired(tail, clean, operations, kept) + now[settled + len(tail) :])[:limit]
             confidence.append(float(best[kept].exp()))  # the model's own token needs no second look
             cache.cut(PROMPT + at)

@@ -35,8 +35,7 @@ def export(
     vocabulary = Vocabulary.load(work / "model/vocabulary.json")
     options = json.loads((work / "runs" / run / "options.json").read_text())
     config = DenoiserConfig(vocabulary=len(vocabulary), slot_frames=options["slot_frames"])
-    fitted = work / "model/calibration.json"
-    calibration = Calibration(**json.loads(fitted.read_text())) if fitted.exists() else Calibration()
+    calibration = _calibration(work)
     state = torch.load(work / "runs" / run / "last.pt", weights_only=True)["average"]
     CanvasDenoiser(config).load_state_dict(state)  # fails here rather than at the user's
     whisper = load_file(work / "weights/whisper/model.safetensors")
@@ -60,6 +59,12 @@ def export(
     )
 
 
+def _calibration(work: Path) -> Calibration:
+    """What ``calibrate`` fitted; none if it has not run."""
+    fitted = work / "model/calibration.json"
+    return Calibration(**json.loads(fitted.read_text())) if fitted.exists() else Calibration()
+
+
 def add_refiner(work: Path, run: str, model: str, out: Path, version: str) -> None:
     """Write ``model`` with the refiner of ``work/runs/RUN`` (its running average) as the folder ``out``.
 
@@ -67,6 +72,7 @@ def add_refiner(work: Path, run: str, model: str, out: Path, version: str) -> No
     """
     source, parts = model_folder(model), load_parts(model)
     config = {k: v for k, v in load_config(source).items() if k not in ("format", "sha256")}
+    config["calibration"] = asdict(_calibration(work))
     sizes = RefinerConfig(vocabulary=len(parts.vocabulary))
     state = torch.load(work / "runs" / run / "last.pt", weights_only=True)["average"]
     EditDenoiser(sizes).load_state_dict(state)  # fails here rather than at the user's

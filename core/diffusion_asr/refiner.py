@@ -184,9 +184,9 @@ class Refiner:
             clean = self.pieces[places].tolist()
             if clean[kept] == END or at >= limit:
                 return Refined(now[:at], confidence, step, tuple(history))
-            operations = self.model.operations(hidden)[0].argmax(-1)
-            hopeless = (best[: len(tail)] - own > self.options.eager) & (operations == KEEP)
-            operations = operations.masked_fill(hopeless, REPLACE).tolist()
+            edits = self.model.operations(hidden)[0].argmax(-1)
+            hopeless = (best[: len(tail)] - own > self.options.eager) & (edits == KEEP)
+            operations = edits.masked_fill(hopeless, REPLACE).tolist()
             now = (now[:at] + _repaired(tail, clean, operations, kept) + now[settled + len(tail) :])[:limit]
             confidence.append(float(best[kept].exp()))  # the model's own token needs no second look
             cache.cut(PROMPT + at)

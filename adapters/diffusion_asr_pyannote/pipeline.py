@@ -18,12 +18,12 @@ from typing import Any
 import torch
 
 from diffusion_asr import audio
+from diffusion_asr.attribution import LIMIT, Turn, exclusive, join
 from diffusion_asr.errors import DiffusionASRError
 from diffusion_asr.recognizer import Recognizer
 from diffusion_asr.sampler import SamplerOptions
 from diffusion_asr.transcript import Transcript
 from diffusion_asr_pyannote import toolkit as _toolkit  # noqa: F401 - telemetry off first
-from diffusion_asr_pyannote.join import LIMIT, Turn, exclusive, join
 
 from pyannote.audio import Audio, Pipeline  # isort: skip
 from pyannote.audio.pipelines.utils.getter import get_pipeline  # isort: skip

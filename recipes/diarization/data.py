@@ -19,8 +19,8 @@ import torch
 from numpy.typing import NDArray
 
 from diffusion_asr import audio
+from diffusion_asr.attribution import Turn
 from diffusion_asr.vad import SpeechDetector, VadOptions, speech_spans
-from diffusion_asr_pyannote.join import Turn
 
 RATE = audio.SAMPLE_RATE
 SHARED = Path(__file__).parents[3] / "shared/data"

@@ -32,12 +32,12 @@ from pyannote.database.util import load_rttm
 from pyannote.metrics.diarization import DiarizationErrorRate
 
 import diffusion_asr_pyannote as adapter
+from diffusion_asr.attribution import Turn, attribute, exclusive, join, split
 from diffusion_asr.errors import DiffusionASRError, ModelError
 from diffusion_asr.formats import render
 from diffusion_asr.recognizer import Recognizer
 from diffusion_asr.transcript import Segment, Transcript, Word
 from diffusion_asr_pyannote import models
-from diffusion_asr_pyannote.join import Turn, attribute, exclusive, join, split
 
 DATA = Path(__file__).parents[1] / "data"
 ENGLISH = DATA / "en-arctic_a0095_1592746305.flac"

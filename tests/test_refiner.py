@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor
 
+from diffusion_asr import int8
 from diffusion_asr.checkpoint import ROWS, pack_delta, unpack
 from diffusion_asr.denoiser import PROMPT
 from diffusion_asr.recognizer import Parts
@@ -192,3 +193,21 @@ def test_differences_come_back(tmp_path: Path) -> None:
     assert float(error.max()) <= 0.55 * float((weight - base)[error.amax(1) > 0].abs().max()) / 7 + 5e-3
     with pytest.raises(Exception, match="readable"):
         unpack(path, torch.float32)
+
+
+# --- int8 --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not int8.available(), reason="this torch has no int8 kernels for this CPU")
+def test_int8_layers_are_near_the_trained_ones() -> None:
+    generator = torch.Generator().manual_seed(0)
+    trained = torch.nn.Linear(64, 200)
+    x = torch.randn(3, 5, 64, generator=generator)
+    wrapped = torch.nn.Sequential(torch.nn.Sequential(trained))
+    with torch.no_grad():
+        exact = trained(x)
+        int8.quantised(wrapped)
+        quick = wrapped(x)
+    assert not any(isinstance(m, torch.nn.Linear) for m in wrapped.modules())
+    assert float((quick - exact).abs().max()) < 0.03 * float(exact.abs().max())
+    assert float((quick - exact).abs().max()) > 0

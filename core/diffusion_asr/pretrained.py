@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from diffusion_asr import int8
 from diffusion_asr.checkpoint import REFINER, load_config, unpack
 from diffusion_asr.denoiser import CanvasDenoiser, DenoiserConfig
 from diffusion_asr.draft import LanguagePosterior, NullDraft
@@ -89,6 +90,8 @@ def _refiner(config: dict[str, Any], folder: Path) -> EditDenoiser | None:
     with torch.device("meta"):
         refiner = EditDenoiser(RefinerConfig(**sizes))
     _fill(refiner, folder / REFINER, compute_dtype())
+    if compute_dtype() == torch.float32 and int8.available():
+        int8.quantised(refiner)
     return refiner
 
 

@@ -86,6 +86,7 @@ class Recognizer:
         self.parts = parts
         self._sampler = UniformSampler(parts.denoiser, len(parts.vocabulary))
         self._pieces = {name: torch.tensor(ids) for name, ids in parts.vocabulary.language_pieces.items()}
+        self._settler: Settler | None = None
         self._detector: SpeechDetector | None = None
 
     @classmethod
@@ -186,8 +187,9 @@ class Recognizer:
             if draft is None:
                 draft = uniform_noise(state.slot_mask.shape[1], len(parts.vocabulary), 1, noise)[:1]
             pieces = self._pieces.get(language, torch.arange(len(parts.vocabulary)))
-            settler = Settler(parts.denoiser, parts.refiner)
-            clip = settler.settle(memory, state, language, draft, pieces, options.steps, trace)
+            if self._settler is None:
+                self._settler = Settler(parts.denoiser, parts.refiner)
+            clip = self._settler.settle(memory, state, language, draft, pieces, options.steps, trace)
         else:
             (clip,) = self._sampler.sample(state, options, noise, draft, trace, self._pieces.get(language))
         words = to_words(

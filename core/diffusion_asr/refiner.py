@@ -17,6 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from diffusion_asr import int8
 from diffusion_asr.denoiser import PROMPT, DecoderLayer
 from diffusion_asr.encoder import AcousticMemory
 
@@ -157,7 +158,9 @@ class Refiner:
         self.model, self.pieces = model, pieces
         self.options = options or RefinerOptions()
         with torch.no_grad():
-            self._scores = model.embed_tokens(pieces).T.contiguous()
+            table = model.embed_tokens(pieces)
+        quick = any(isinstance(m, int8.Int8Linear) for m in model.modules())
+        self._table, self._packed = table, int8.pack(table) if quick else None
 
     @torch.inference_mode()
     def settle(self, state: HeardState, draft: Sequence[int], most: int) -> Refined:
@@ -172,7 +175,7 @@ class Refiner:
             history.append((now, settled))
             tail = now[settled : settled + self.options.window]
             hidden = cache.read(self._embedded(state, now[: settled + len(tail)]), len(tail) + 1, state)
-            chances = (hidden[0] @ self._scores).float().log_softmax(-1)
+            chances = self._scores(hidden[0]).float().log_softmax(-1)
             best, places = chances.max(-1)
             own = chances[torch.arange(len(tail)), self._places(tail)]
             rejected = (best[: len(tail)] - own > self.options.slack).nonzero().flatten().tolist()
@@ -191,6 +194,9 @@ class Refiner:
             confidence.append(float(best[kept].exp()))  # the model's own token needs no second look
             cache.cut(PROMPT + at)
         return Refined(now, confidence + [0.5] * (len(now) - len(confidence)), most, tuple(history))
+
+    def _scores(self, hidden: Tensor) -> Tensor:
+        return hidden @ self._table.T if self._packed is None else int8.linear(hidden, self._packed)
 
     def _embedded(self, state: HeardState, tokens: list[int]) -> Tensor:
         x = torch.cat(

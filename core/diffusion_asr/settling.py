@@ -22,10 +22,11 @@ _LEAST = -15.0  # log-probability of a token that the draft did not think of at 
 
 
 class Settler:
-    """One clip's way through denoiser and refiner."""
+    """A clip's way through denoiser and refiner."""
 
     def __init__(self, denoiser: Denoiser, model: EditDenoiser) -> None:
         self.denoiser, self.model = denoiser, model
+        self._refiners: dict[str, Refiner] = {}
 
     @torch.inference_mode()
     def settle(
@@ -45,7 +46,7 @@ class Settler:
             state: What ``denoiser.prepare`` made of it.
             language: Its code.
             canvas: (1, L) the first canvas: noise, or all null.
-            pieces: (S,) sorted ids, null first, that the answer may use.
+            pieces: (S,) sorted ids, null first, that the answer may use; the same for each language.
             steps: At most so many passes, of which the draft is one; None goes on until nothing changes.
             trace: Keep every step.
         """
@@ -57,7 +58,9 @@ class Settler:
         passes = MAX_TOKENS if steps is None else steps - 1
         if not tokens or not passes:
             return _traced(first, canvas[0], []) if trace else first
-        found = Refiner(self.model, pieces).settle(self.model.prepare(memory, [language]), tokens, passes)
+        if language not in self._refiners:
+            self._refiners[language] = Refiner(self.model, pieces)
+        found = self._refiners[language].settle(self.model.prepare(memory, [language]), tokens, passes)
         settled = self._placed(found, log_probs, pieces, first)
         if not trace:
             return settled

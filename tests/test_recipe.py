@@ -29,8 +29,9 @@ from recipes.embedded.augment import speed
 from recipes.embedded.data import Batch, Clip, batches, collate, load
 from recipes.embedded.features import Recording, _source_rows, cache, compose
 from recipes.embedded.quick_eval import decode, error
+from recipes.embedded.run import rate
 from recipes.embedded.texts import clean, dev_keys, key, sentences, speakable
-from recipes.embedded.training import Pieces, Trainer, TrainOptions, ctc, losses, rate, second_canvas
+from recipes.embedded.training import Pieces, Trainer, TrainOptions, ctc, losses, second_canvas
 from tests import tiny
 
 

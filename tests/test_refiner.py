@@ -16,6 +16,7 @@ from torch import Tensor
 from diffusion_asr import int8
 from diffusion_asr.checkpoint import ROWS, pack_delta, unpack
 from diffusion_asr.denoiser import PROMPT
+from diffusion_asr.errors import ModelError
 from diffusion_asr.recognizer import Parts
 from diffusion_asr.refiner import (
     DELETE,
@@ -35,7 +36,7 @@ from tests import tiny
 
 TOKENS = st.lists(st.integers(1, 9), max_size=12)
 ALL = torch.arange(40)
-STRICT = RefinerOptions(slack=0.0, window=6, growth=50.0)
+STRICT = RefinerOptions(slack=0.0, ending=0.0, window=6, growth=50.0)
 
 
 # --- edits -------------------------------------------------------------------------------------------------
@@ -108,9 +109,20 @@ def test_one_pass_settles_a_right_draft(model: EditDenoiser) -> None:
         state = heard(model, seed)
         text = greedy(model, state, 12)
         assert len(text) == 12
-        found = Refiner(model, ALL, RefinerOptions(slack=0.0, window=100)).settle(state, text, 2)
+        found = Refiner(model, ALL, RefinerOptions(slack=0.0, ending=0.0, window=100)).settle(state, text, 2)
         assert found.history[1][1] >= 12
         assert found.tokens[:12] == text
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(1, 39), min_size=1, max_size=20), st.integers(0, 30))
+def test_the_draft_can_decide_where_the_text_ends(draft: list[int], seed: int) -> None:
+    model = tiny.edit_denoiser()
+    options = RefinerOptions(slack=0.0, ending=1e4, growth=50.0)
+    found = Refiner(model, ALL, options).settle(heard(model, seed), draft, 1000)
+    last, settled = found.history[-1]
+    assert found.tokens == last  # neither cut off nor continued
+    assert len(last) - settled <= options.window
 
 
 def test_passes_are_bounded_and_settled_tokens_stay(model: EditDenoiser) -> None:
@@ -191,7 +203,7 @@ def test_differences_come_back(tmp_path: Path) -> None:
     assert 7 in packed["table" + ROWS].tolist()
     error: Tensor = (found - weight).abs()
     assert float(error.max()) <= 0.55 * float((weight - base)[error.amax(1) > 0].abs().max()) / 7 + 5e-3
-    with pytest.raises(Exception, match="readable"):
+    with pytest.raises(ModelError, match="readable"):
         unpack(path, torch.float32)
 
 

@@ -85,7 +85,7 @@ class Recognizer:
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
         self._sampler = UniformSampler(parts.denoiser, len(parts.vocabulary))
-        self._pieces = {name: torch.tensor(ids) for name, ids in parts.vocabulary.language_pieces.items()}
+        self._pieces = {name: torch.tensor(parts.vocabulary.pieces_for(name)) for name in self.languages}
         self._settler: Settler | None = None
         self._detector: SpeechDetector | None = None
 
@@ -183,15 +183,15 @@ class Recognizer:
         state = parts.denoiser.prepare(memory, [language])
         draft = parts.draft.first_canvas(state).canvas if init == "draft" else None
         noise = torch.Generator().manual_seed(seed)
+        pieces = self._pieces[language]
         if parts.refiner is not None:
             if draft is None:
                 draft = uniform_noise(state.slot_mask.shape[1], len(parts.vocabulary), 1, noise)[:1]
-            pieces = self._pieces.get(language, torch.arange(len(parts.vocabulary)))
             if self._settler is None:
                 self._settler = Settler(parts.denoiser, parts.refiner)
             clip = self._settler.settle(memory, state, language, draft, pieces, options.steps, trace)
         else:
-            (clip,) = self._sampler.sample(state, options, noise, draft, trace, self._pieces.get(language))
+            (clip,) = self._sampler.sample(state, options, noise, draft, trace, pieces)
         words = to_words(
             clip,
             times=state.slots.times[0] / memory.frame_rate,

@@ -118,12 +118,15 @@ class RefinerOptions:
     Attributes:
         slack: Nats; a token stays if it is at most this much less probable than the best one.
         eager: Nats; a token further on that is so much less probable than the best one is replaced at once.
+        ending: Nats by which the end of text is less likely while draft is left, and more likely after it.
+            The draft knows where speech ends; without this, short clips get lost or said twice.
         window: Unsettled tokens that a pass reads.
         growth: The canvas may grow to this many times the draft's tokens, and ``spare`` more.
     """
 
     slack: float = 0.7
     eager: float = 4.0
+    ending: float = 3.0
     window: int = 8
     growth: float = 1.6
     spare: int = 8
@@ -176,6 +179,9 @@ class Refiner:
             tail = now[settled : settled + self.options.window]
             hidden = cache.read(self._embedded(state, now[: settled + len(tail)]), len(tail) + 1, state)
             chances = self._scores(hidden[0]).float().log_softmax(-1)
+            chances[: len(tail), 0] -= self.options.ending
+            if settled + len(tail) == len(now):
+                chances[-1, 0] += self.options.ending
             best, places = chances.max(-1)
             own = chances[torch.arange(len(tail)), self._places(tail)]
             rejected = (best[: len(tail)] - own > self.options.slack).nonzero().flatten().tolist()
@@ -192,7 +198,6 @@ class Refiner:
             operations = edits.masked_fill(hopeless, REPLACE).tolist()
             now = (now[:at] + _repaired(tail, clean, operations, kept) + now[settled + len(tail) :])[:limit]
             confidence.append(float(best[kept].exp()))  # the model's own token needs no second look
-            cache.cut(PROMPT + at)
         return Refined(now, confidence + [0.5] * (len(now) - len(confidence)), most, tuple(history))
 
     def _scores(self, hidden: Tensor) -> Tensor:

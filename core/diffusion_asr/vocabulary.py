@@ -88,6 +88,10 @@ class Vocabulary:
         }  # fmt: skip
         path.write_text(json.dumps(data, ensure_ascii=False), encoding="utf8")
 
+    def pieces_for(self, language: str) -> list[int]:
+        """Sorted ids, null first, that a text of this language may use."""
+        return self.language_pieces.get(language) or list(range(len(self)))
+
     def bytes_of(self, token: int) -> bytes:
         """UTF-8 bytes of one token (a leading space is part of it)."""
         return self._bytes[token]

@@ -28,6 +28,7 @@ class Clip:
     lang: str
     source: str
     ids: list[int]
+    shard: str = ""  # of the cache
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,16 @@ def load(caches: Sequence[Path], vocabulary: Vocabulary, slot_frames: int) -> li
             need = len(ids) + sum(a == b for a, b in pairwise(ids))
             if need <= row["frames"] // slot_frames and row["offset"] + row["frames"] <= len(states):
                 clips.append(
-                    Clip(states, row["offset"], row["frames"], row["text"], row["lang"], row["source"], ids)
+                    Clip(
+                        states,
+                        row["offset"],
+                        row["frames"],
+                        row["text"],
+                        row["lang"],
+                        row["source"],
+                        ids,
+                        index.stem,
+                    )
                 )
     return clips
 

@@ -22,7 +22,7 @@ def write_drafts(work: Path, model: str, shard: str, batch: int = 8) -> None:
     clips = [
         c for c in load([work / f"cache/{shard}.jsonl"], parts.vocabulary, slots) if c.offset not in done
     ]
-    pieces = {k: torch.tensor(v) for k, v in parts.vocabulary.language_pieces.items()}
+    pieces = {k: torch.tensor(parts.vocabulary.pieces_for(k)) for k in parts.denoiser.config.languages}
     generator = torch.Generator().manual_seed(0)
     order = [clips[i] for i in torch.randperm(len(clips), generator=generator).tolist()]
     with out.open("a", encoding="utf8") as file:

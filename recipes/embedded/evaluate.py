@@ -120,6 +120,27 @@ def whisper(work: Path, threads: int) -> Callable[[Clip], str]:
     return recognise
 
 
+def passes(recognizer: Any, clips: Sequence[Clip]) -> str:
+    """How soon clips of up to 30 s settle from the draft."""
+    import torch
+
+    from diffusion_asr.sampler import collapse
+
+    steps, tokens = [], 0
+    for clip in clips:
+        if len(clip.samples) <= 30 * audio.SAMPLE_RATE:
+            memory = recognizer.encode(torch.from_numpy(clip.samples)[None])
+            (found,) = recognizer.denoise(memory, clip.lang)
+            steps.append(found.denoised.steps)
+            tokens += len(collapse(found.denoised.canvas))
+    soon = 100 * sum(n <= 4 for n in steps) / len(steps)
+    return (
+        f"{len(steps)} clips of up to 30 s settle from the draft after {np.mean(steps):.1f} passes on average "
+        f"({sum(steps) / max(1, tokens):.2f} a token), 95 % of them after {np.quantile(steps, 0.95):.0f}; "
+        f"{soon:.0f} % after 4."
+    )
+
+
 def table(results: dict[str, dict[str, Score]], baseline: str) -> str:
     """Markdown: a row a set, a column a system."""
     names = list(results)
@@ -142,7 +163,7 @@ def evaluate(
     work: Path, shared: Path, model: str, most: int | None = None, threads: int = 2,
     settings: Sequence[tuple[str, int | None]] = SETTINGS,
 ) -> str:  # fmt: skip
-    """The whole comparison as Markdown; Whisper's texts are cached in ``work``."""
+    """The whole comparison as Markdown."""
     import torch
 
     from diffusion_asr import Recognizer
@@ -158,4 +179,4 @@ def evaluate(
             return recognizer.transcribe(clip.samples, language=clip.lang, steps=steps, init=init).text
 
         results[f"{init} {steps or 'auto'}"], _ = run(clips, recognise)
-    return table(results, baseline)
+    return f"{table(results, baseline)}\n\n{passes(recognizer, clips)}"

@@ -24,8 +24,6 @@ def export(
     run: str,
     out: Path,
     version: str,
-    slot_frames: int = 4,
-    calibration: Calibration | None = None,
 ) -> None:
     """Write the running average of ``work/runs/RUN`` as a model folder.
 
@@ -35,7 +33,6 @@ def export(
     vocabulary = Vocabulary.load(work / "model/vocabulary.json")
     options = json.loads((work / "runs" / run / "options.json").read_text())
     config = DenoiserConfig(vocabulary=len(vocabulary), slot_frames=options["slot_frames"])
-    calibration = _calibration(work)
     state = torch.load(work / "runs" / run / "last.pt", weights_only=True)["average"]
     CanvasDenoiser(config).load_state_dict(state)  # fails here rather than at the user's
     whisper = load_file(work / "weights/whisper/model.safetensors")
@@ -49,7 +46,7 @@ def export(
             "version": version,
             "encoder": asdict(EncoderConfig()),
             "denoiser": asdict(config),
-            "calibration": asdict(calibration),
+            "calibration": asdict(_calibration(work)),
         },
         {
             "encoder": pack(encoder),

@@ -8,14 +8,11 @@ Whisper base's decoder; pieces that Whisper has not start from the canvas denois
 
 from __future__ import annotations
 
-import copy
 import json
 import random
-import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from rapidfuzz.distance import Levenshtein
@@ -40,30 +37,28 @@ from diffusion_asr.refiner import (
 from diffusion_asr.vocabulary import Vocabulary
 from recipes.embedded.data import Clip, batches, collate, load, training_shards
 from recipes.embedded.quick_eval import error
+from recipes.embedded.run import Run, RunOptions
 from recipes.embedded.training import SHARES, WHISPER_LANGUAGE, WHISPER_PROMPT, Pieces
 
 WHISPER_END = 50257
 
 
 @dataclass
-class RefineOptions:
-    """Everything that decides a run."""
+class RefineOptions(RunOptions):
+    """Everything that decides a run of the refiner."""
 
-    model: str = "canvas-base"  # whose embeddings and drafts
     steps: int = 3000
-    frames: int = 5000
-    lr: float = 3e-5
-    lr_operation: float = 1e-3
     warmup: int = 100
     cooldown: float = 0.3
+    ema: float = 0.99
+    evaluate_every: int = 200
+    model: str = "canvas-base"  # whose embeddings and drafts
+    frames: int = 5000
+    lr: float = 2e-5
+    lr_operation: float = 1e-3
     negatives: int = 4000
     drafts: float = 0.6  # share of clips that start from the canvas denoiser's draft, where one is cached
     most_corrupted: float = 0.5
-    ema: float = 0.99
-    seed: int = 1
-    minutes: float = 1e9
-    evaluate_every: int = 200
-    save_minutes: float = 5.0
 
 
 def align(canvas: Sequence[int], text: Sequence[int]) -> tuple[list[int], list[int]]:
@@ -126,35 +121,21 @@ def initial_refiner(work: Path, vocabulary: Vocabulary, trained: Tensor) -> Edit
     return model
 
 
-class RefineTrainer:
-    """Model, running average, optimiser and their checkpoint."""
+class RefineTrainer(Run[EditDenoiser, list[Clip]]):
+    """Trains the edit denoiser."""
 
     def __init__(self, work: Path, folder: Path, options: RefineOptions) -> None:
         torch.manual_seed(options.seed)
-        self.rng = random.Random(options.seed)
-        self.work, self.folder, self.options, self.step = work, folder, options, 0
-        folder.mkdir(parents=True, exist_ok=True)
+        self.work, self.options = work, options
         parts = load_parts(options.model)
         self.vocabulary = parts.vocabulary
         self.slot_frames = parts.denoiser.config.slot_frames
-        trained = parts.denoiser.embed_tokens.weight.float()
-        self.model = initial_refiner(work, self.vocabulary, trained)
-        self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
-        slow = [p for n, p in self.model.named_parameters() if not n.startswith("operation")]
-        groups = [
-            {"params": slow, "base": options.lr},
-            {"params": list(self.model.operation.parameters()), "base": options.lr_operation},
-        ]
-        self.optimiser = torch.optim.AdamW(groups, weight_decay=0.01, fused=True, betas=(0.9, 0.98))
-        (folder / "options.json").write_text(json.dumps(asdict(options), indent=1))
-        self.log = (folder / "log.jsonl").open("a", encoding="utf8")
-        if (folder / "last.pt").exists():
-            saved = torch.load(folder / "last.pt", weights_only=True)
-            self.model.load_state_dict(saved["model"])
-            self.average.load_state_dict(saved["average"])
-            self.optimiser.load_state_dict(saved["optimiser"])
-            self.step = saved["step"]
-            self.rng.seed(options.seed + self.step)
+        self.model = initial_refiner(work, self.vocabulary, parts.denoiser.embed_tokens.weight.float())
+        new = list(self.model.operation.parameters())
+        known = [p for n, p in self.model.named_parameters() if not n.startswith("operation")]
+        groups = [{"params": known, "base": options.lr}, {"params": new, "base": options.lr_operation}]
+        super().__init__(folder, options, self.model, groups)
+        self.rng = random.Random(options.seed + self.step)
         self.dev = self.clips([work / "cache/dev.jsonl"])
         self.drafts: dict[tuple[str, int], list[int]] = {}
 
@@ -162,23 +143,23 @@ class RefineTrainer:
         """Clips of some caches."""
         return load(shards, self.vocabulary, self.slot_frames)
 
-    def source(self) -> Any:
-        """Batches of what the caches hold now, with the drafts that are there by now."""
+    def source(self) -> Iterator[list[Clip]]:
+        """See ``Run.source``; with the drafts that are there by now."""
         cache = self.work / "cache"
         shards = training_shards(cache)
         for shard in shards:
             path = shard.with_name(shard.stem + ".drafts.jsonl")
             for line in path.read_text().rpartition("\n")[0].splitlines() if path.exists() else ():
                 row = json.loads(line)
-                self.drafts[str(shard.with_suffix(".f16")), row["offset"]] = row["ids"]
+                self.drafts[shard.stem, row["offset"]] = row["ids"]
         clips = self.clips(shards)
         self.note(clips=len(clips), drafts=len(self.drafts))
         return batches(clips, SHARES, self.options.frames, random.Random(self.step))
 
     def canvas_of(self, clip: Clip) -> list[int]:
         """The corrupted canvas of a training clip."""
-        draft = self.drafts.get((str(clip.states.base.filename), clip.offset))  # type: ignore[union-attr]
-        pieces = self.vocabulary.language_pieces[clip.lang][1:]
+        draft = self.drafts.get((clip.shard, clip.offset))
+        pieces = self.vocabulary.pieces_for(clip.lang)[1:]
         if draft is not None and self.rng.random() < self.options.drafts:
             return corrupt(draft, self.rng.choice((0.0, 0.0, 0.1)), pieces, self.rng)[:MAX_TOKENS]
         rate = self.rng.random() * self.options.most_corrupted
@@ -203,42 +184,14 @@ class RefineTrainer:
         flat = self.model.operations(hidden).flatten(0, 1)
         return token, F.cross_entropy(flat, operations.flatten(), ignore_index=-1) if longest else token * 0
 
-    def update(self, clips: Sequence[Clip]) -> list[float]:
-        """One optimiser step."""
-        options = self.options
-        left = (options.steps - self.step) / max(1.0, options.cooldown * options.steps)
-        for group in self.optimiser.param_groups:
-            pace = min(1.0, (self.step + 1) / options.warmup, 0.05 + 0.95 * max(0.0, left))
-            group["lr"] = group["base"] * pace
-        parts = self.losses(clips)
+    def update(self, batch: list[Clip]) -> list[float]:
+        """See ``Run.update``."""
+        self.set_rates()
+        parts = self.losses(batch)
         self.optimiser.zero_grad(set_to_none=True)
         (parts[0] + parts[1]).backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimiser.step()
-        self.step += 1
-        decay = min(options.ema, 1 - 1 / (self.step + 1))
-        with torch.no_grad():
-            for slow, fast in zip(self.average.parameters(), self.model.parameters(), strict=True):
-                slow.lerp_(fast, 1 - decay)
+        self.advance()
         return [float(p.detach()) for p in parts]
-
-    def note(self, **values: Any) -> None:
-        """One line of the log, also printed."""
-        line = json.dumps({"step": self.step, **values})
-        self.log.write(line + "\n")
-        self.log.flush()
-        print(line, flush=True)
-
-    def save(self) -> None:
-        """Write ``last.pt`` whole or not at all."""
-        state = {
-            "model": self.model.state_dict(),
-            "average": self.average.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "step": self.step,
-        }
-        torch.save(state, self.folder / "last.tmp")
-        (self.folder / "last.tmp").replace(self.folder / "last.pt")
 
     def evaluate(self, most: int = 3) -> None:
         """Dev errors of the running average: the draft's, then after 1, 4, 16 and all settling passes."""
@@ -250,7 +203,7 @@ class RefineTrainer:
         for lang, source in sorted({(c.lang, c.source) for c in self.dev}):
             group = [c for c in self.dev if (c.lang, c.source) == (lang, source)]
             group = group[:: max(1, len(group) // most)][:most]
-            refiner = Refiner(self.average, torch.tensor(self.vocabulary.language_pieces[lang]))
+            refiner = Refiner(self.average, torch.tensor(self.vocabulary.pieces_for(lang)))
             texts: dict[int, list[str]] = {0: [], 1: [], 4: [], 16: [], MAX_TOKENS: []}
             for clip in group:
                 one = collate([clip])
@@ -263,23 +216,3 @@ class RefineTrainer:
             found[f"{lang} {source}"] = [error([c.text for c in group], texts[n], lang) for n in texts]
             print(f"  {lang}: {group[0].text[:90]}\n    -> {texts[MAX_TOKENS][0][:90]}", flush=True)
         self.note(dev=found)
-
-    def run(self) -> None:
-        """Train until the steps or the minutes are used up."""
-        began = saved = time.monotonic()
-        smooth: list[float] = []
-        source = self.source()
-        while self.step < self.options.steps and time.monotonic() - began < self.options.minutes * 60:
-            now = self.update(next(source))
-            smooth = [0.98 * a + 0.02 * b for a, b in zip(smooth, now, strict=True)] if smooth else now
-            if self.step % 25 == 0:
-                minutes = (time.monotonic() - began) / 60
-                self.note(loss=[round(x, 3) for x in smooth], minutes=round(minutes, 2))
-            if time.monotonic() - saved > self.options.save_minutes * 60:
-                self.save()
-                saved = time.monotonic()
-            if self.step % self.options.evaluate_every == 0:
-                self.evaluate()
-                source = self.source()
-        self.save()
-        self.evaluate(40)

@@ -9,14 +9,11 @@ trained; the memory is prepared once for both.
 from __future__ import annotations
 
 import copy
-import json
 import math
 import random
-import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -28,6 +25,7 @@ from diffusion_asr.denoiser import PROMPT, CanvasDenoiser, DenoiserConfig
 from diffusion_asr.pretrained import compute_dtype
 from diffusion_asr.vocabulary import Vocabulary
 from recipes.embedded.data import Batch, batches, collate, load, training_shards
+from recipes.embedded.run import Run, RunOptions
 
 WHISPER_PROMPT = (50258, 50359, 50363)  # start of transcript, transcribe, no timestamps
 WHISPER_LANGUAGE = {"en": 50259, "de": 50261, "fr": 50265, "es": 50262, "hi": 50276, "zh": 50260}
@@ -35,24 +33,16 @@ SHARES = {"en": 1.0, "de": 1.2, "fr": 1.0, "es": 1.0, "hi": 1.0, "zh": 1.2}
 
 
 @dataclass
-class TrainOptions:
-    """Everything that decides a run; stored beside its checkpoints."""
+class TrainOptions(RunOptions):
+    """Everything that decides a run of the canvas denoiser."""
 
-    steps: int = 30_000
     frames: int = 4500  # padded encoder frames in a batch: 90 s
     lr: float = 2e-4
     lr_new: float = 6e-4
-    warmup: int = 200
-    cooldown: float = 0.2  # last part of the run, over which the rate falls to a twentieth
     unroll_after: int = 400  # second denoising step from this step on
     slot_frames: int = 4
     shards: str = "*.jsonl"  # which caches
     negatives: int = 4000  # random pieces in each step's softmax
-    seed: int = 1
-    ema: float = 0.998
-    minutes: float = 1e9  # stop (with a checkpoint) after this time
-    save_minutes: float = 5.0
-    evaluate_every: int = 1000
     shares: dict[str, float] = field(default_factory=lambda: dict(SHARES))
 
 
@@ -146,14 +136,8 @@ def losses(model: CanvasDenoiser, batch: Batch, unroll: bool, others: int) -> li
     return [first, ctc(logits, batch, slots, pieces)[0]]
 
 
-def rate(step: int, options: TrainOptions) -> float:
-    """Warm-up, constant, linear cool-down (relative learning rate)."""
-    left = (options.steps - step) / max(1.0, options.cooldown * options.steps)
-    return min(1.0, (step + 1) / options.warmup, 0.05 + 0.95 * max(0.0, left))
-
-
-class Trainer:
-    """Model, running average, optimiser and their checkpoint.
+class Trainer(Run[CanvasDenoiser, Batch]):
+    """Trains the canvas denoiser.
 
     ``model`` computes in bf16 where the CPU has it; ``master`` holds the same weights in float32 for the
     optimiser. Half the memory traffic makes a step about a third cheaper than autocast on two cores.
@@ -162,39 +146,20 @@ class Trainer:
     def __init__(self, work: Path, folder: Path, options: TrainOptions) -> None:
         torch.manual_seed(options.seed)
         random.seed(options.seed)
-        self.folder, self.options, self.step = folder, options, 0
-        folder.mkdir(parents=True, exist_ok=True)
+        self.options = options
         self.vocabulary = Vocabulary.load(work / "model/vocabulary.json")
         self.cache = work / "cache"
         self.dev = load([work / "cache/dev.jsonl"], self.vocabulary, options.slot_frames)
         self.master = initial_denoiser(work, self.vocabulary, options.slot_frames)
-        self.average = copy.deepcopy(self.master).eval().requires_grad_(False)
+        parameters: dict[bool, list[torch.nn.Parameter]] = {True: [], False: []}
+        for name, weight in self.master.named_parameters():
+            parameters[name.startswith(("layers", "layer_norm", "embed"))].append(weight)
+        groups = [
+            {"params": parameters[True], "base": options.lr},
+            {"params": parameters[False], "base": options.lr_new},
+        ]
+        super().__init__(folder, options, self.master, groups)
         self.model = copy.deepcopy(self.master).to(compute_dtype())
-        known = [
-            p for n, p in self.master.named_parameters() if n.startswith(("layers", "layer_norm", "embed"))
-        ]
-        fresh = [
-            p
-            for n, p in self.master.named_parameters()
-            if not n.startswith(("layers", "layer_norm", "embed"))
-        ]
-        groups = [{"params": known, "base": options.lr}, {"params": fresh, "base": options.lr_new}]
-        self.optimiser = torch.optim.AdamW(groups, weight_decay=0.01, fused=True, betas=(0.9, 0.98))
-        self.log = (folder / "log.jsonl").open("a", encoding="utf8")
-        (folder / "options.json").write_text(json.dumps(asdict(options), indent=1))
-        if (folder / "last.pt").exists():
-            self._resume()
-
-    def _resume(self) -> None:
-        saved = torch.load(self.folder / "last.pt", weights_only=True)
-        self.master.load_state_dict(saved["model"])
-        self.model.load_state_dict(saved["model"])
-        self.average.load_state_dict(saved["average"])
-        if "optimiser" in saved:
-            self.optimiser.load_state_dict(saved["optimiser"])
-        self.step = saved["step"]
-        torch.manual_seed(self.options.seed + self.step)
-        random.seed(self.options.seed + self.step)
 
     def source(self) -> Iterator[Batch]:
         """Batches of what the caches hold now: they may grow while a run goes on."""
@@ -205,44 +170,20 @@ class Trainer:
         drawn = batches(clips, self.options.shares, self.options.frames, random.Random(self.step))
         return map(collate, drawn)
 
-    def save(self) -> None:
-        """Write ``last.pt`` whole or not at all."""
-        state = {
-            "model": self.master.state_dict(),
-            "average": self.average.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "step": self.step,
-        }
-        torch.save(state, self.folder / "last.tmp")
-        (self.folder / "last.tmp").replace(self.folder / "last.pt")
-
-    def note(self, **values: Any) -> None:
-        """One line of the log, also printed."""
-        line = json.dumps({"step": self.step, **values})
-        self.log.write(line + "\n")
-        self.log.flush()
-        print(line, flush=True)
-
     def losses(self, batch: Batch) -> list[Tensor]:
         """CTC losses of the unrolled steps."""
         return losses(self.model, batch, self.step >= self.options.unroll_after, self.options.negatives)
 
     def update(self, batch: Batch) -> list[float]:
-        """One optimiser step; returns the losses."""
-        for group in self.optimiser.param_groups:
-            group["lr"] = group["base"] * rate(self.step, self.options)
+        """See ``Run.update``."""
+        self.set_rates()
         parts = self.losses(batch)
         self.model.zero_grad(set_to_none=True)
         torch.stack(parts).sum().backward()  # type: ignore[no-untyped-call]
         for wide, narrow in zip(self.master.parameters(), self.model.parameters(), strict=True):
             wide.grad = None if narrow.grad is None else narrow.grad.float()
-        torch.nn.utils.clip_grad_norm_(self.master.parameters(), 1.0)
-        self.optimiser.step()
-        self.step += 1
-        decay = min(self.options.ema, 1 - 1 / (self.step + 1))
+        self.advance()
         with torch.no_grad():
-            for slow, fast in zip(self.average.parameters(), self.master.parameters(), strict=True):
-                slow.lerp_(fast, 1 - decay)
             for narrow, wide in zip(self.model.parameters(), self.master.parameters(), strict=True):
                 narrow.copy_(wide)
         return [float(p.detach()) for p in parts]
@@ -253,30 +194,3 @@ class Trainer:
 
         narrow = copy.deepcopy(self.average).to(compute_dtype())
         self.note(dev=quick_eval(narrow, self.dev, self.vocabulary))
-
-    def run(self) -> None:
-        """Train until the steps or the minutes are used up."""
-        began = saved = time.monotonic()
-        smooth: list[float] = []
-        source = self.source()
-        while self.step < self.options.steps and time.monotonic() - began < self.options.minutes * 60:
-            now = self.update(next(source))
-            if not all(math.isfinite(x) for x in now):
-                raise RuntimeError(f"loss is {now} at step {self.step}")
-            smooth = (
-                [0.98 * a + 0.02 * b for a, b in zip(smooth, now, strict=True)]
-                if len(smooth) == len(now)
-                else now
-            )
-            if self.step % 50 == 0:
-                self.note(
-                    loss=[round(x, 3) for x in smooth], minutes=round((time.monotonic() - began) / 60, 2)
-                )
-            if time.monotonic() - saved > self.options.save_minutes * 60:
-                self.save()
-                saved = time.monotonic()
-            if self.step % self.options.evaluate_every == 0:
-                self.evaluate()
-                source = self.source()
-        self.save()
-        self.evaluate()

@@ -137,6 +137,7 @@ def overrides(corpus: Path, recipe: str, epochs: int) -> dict[str, Any]:
         "language": "en", "train_csv": str(corpus / "train.csv"), "valid_csv": str(corpus / "dev.csv"),
         "test_csv": [test] if recipe == "librispeech" else test,
         "number_of_epochs": epochs, "trainable": epochs > 0,
+        "steps": 1,  # the draft: what is fine-tuned
     }  # fmt: skip
 
 
@@ -202,4 +203,4 @@ def test_recipes_evaluate_and_fine_tune(recipe: str, corpus: Path, capsys: Any) 
     run = run_script if CLONE else run_installed
     first, last = run(recipe, overrides(corpus, recipe, 0)), run(recipe, overrides(corpus, recipe, 4))
     assert last[0] < 0.6 * first[0]
-    assert last[1] <= first[1]  # the WER of eight clips: there may be little left to gain
+    assert last[1] < first[1]

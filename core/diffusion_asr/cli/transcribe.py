@@ -63,7 +63,7 @@ Steps = Annotated[
     int | None,
     typer.Option(
         callback=_between(1, 1000), metavar="N", rich_help_panel=_DECODING,
-        help="Exact number of denoising steps; by default each window stops when it has settled.",
+        help="Denoising steps, at most; by default each window goes on until it has settled.",
     ),
 ]  # fmt: skip
 Init = Annotated[

@@ -135,8 +135,8 @@ def passes(recognizer: Any, clips: Sequence[Clip]) -> str:
             tokens += len(collapse(found.denoised.canvas))
     soon = 100 * sum(n <= 4 for n in steps) / len(steps)
     return (
-        f"{len(steps)} clips of up to 30 s settle from the draft after {np.mean(steps):.1f} passes on average "
-        f"({sum(steps) / max(1, tokens):.2f} a token), 95 % of them after {np.quantile(steps, 0.95):.0f}; "
+        f"{len(steps)} clips of up to 30 s settle from the draft after {np.mean(steps):.1f} passes on average"
+        f" ({sum(steps) / max(1, tokens):.2f} a token), 95 % of them after {np.quantile(steps, 0.95):.0f}; "
         f"{soon:.0f} % after 4."
     )
 

@@ -18,6 +18,8 @@ class Word:
         end: Seconds, not before ``start``.
         confidence: Probability in [0, 1] that the word is right, or None if unknown.
         speaker: Label of the speaker, or None.
+        speaker_confidence: In [0, 1], how sure it is that ``speaker`` said it, or None if unknown.
+        overlapped: Somebody else talks at the same time.
     """
 
     text: str
@@ -25,6 +27,8 @@ class Word:
     end: float
     confidence: float | None = None
     speaker: str | None = None
+    speaker_confidence: float | None = None
+    overlapped: bool = False
 
 
 @dataclass(frozen=True, slots=True)

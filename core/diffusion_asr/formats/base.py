@@ -139,8 +139,10 @@ def _fault(part: Segment | Word) -> str | None:
         return f"has impossible times ({part.start} to {part.end}); they must be finite and not negative"
     if part.end < part.start:
         return f"ends ({part.end} s) before it starts ({part.start} s)"
-    if isinstance(part, Word) and part.confidence is not None and not is_probability(part.confidence):
-        return f"has the confidence {part.confidence}; it must lie between 0 and 1"
+    if isinstance(part, Word):
+        for name, value in (("confidence", part.confidence), ("speaker confidence", part.speaker_confidence)):
+            if value is not None and not is_probability(value):
+                return f"has the {name} {value}; it must lie between 0 and 1"
     return None
 
 

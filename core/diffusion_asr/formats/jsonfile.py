@@ -40,13 +40,18 @@ def _segment_object(segment: Segment) -> dict[str, Any]:
 
 
 def _word_object(word: Word) -> dict[str, Any]:
-    return {
+    result: dict[str, Any] = {
         "text": word.text,
         "start": float(word.start),
         "end": float(word.end),
         "confidence": None if word.confidence is None else float(word.confidence),
         "speaker": word.speaker,
     }
+    if word.speaker_confidence is not None:
+        result["speaker_confidence"] = float(word.speaker_confidence)
+    if word.overlapped:
+        result["overlapped"] = True
+    return result
 
 
 def _parse(text: str) -> list[Transcript]:
@@ -90,6 +95,8 @@ def _word(node: Node) -> Word:
         end=end,
         confidence=node.at("confidence").optional_probability(),
         speaker=node.at("speaker").optional_text(),
+        speaker_confidence=node.at("speaker_confidence").optional_probability(),
+        overlapped=node.at("overlapped").flag(),
     )
 
 

@@ -90,6 +90,14 @@ class Node:
             raise self.wrong("a number between 0 and 1")
         return number
 
+    def flag(self) -> bool:
+        """This truth value; false for null."""
+        if self.value is None:
+            return False
+        if not isinstance(self.value, bool):
+            raise self.wrong("true or false")
+        return self.value
+
     def span(self, start: str, end: str) -> tuple[float, float]:
         """Two times of this object, in order."""
         first, last = self.at(start).seconds(), self.at(end).seconds()

@@ -1,6 +1,6 @@
 """SegLST, the segment list of CHiME and meeteval (https://github.com/fgnt/meeteval).
 
-Two keys are ours and optional: ``language`` and ``word_list`` (the words' times and confidences).
+Two keys are ours and optional: ``language`` and ``word_list`` (the words' times, confidences and speakers).
 """
 
 from __future__ import annotations
@@ -56,6 +56,10 @@ def _word_object(word: Word) -> dict[str, Any]:
         result["confidence"] = round(float(word.confidence), 4)
     if word.speaker is not None:
         result["speaker"] = word.speaker
+    if word.speaker_confidence is not None:
+        result["speaker_confidence"] = round(float(word.speaker_confidence), 4)
+    if word.overlapped:
+        result["overlapped"] = True
     return result
 
 
@@ -91,6 +95,8 @@ def _word(node: Node) -> Word:
         end=end,
         confidence=node.at("confidence").optional_probability(),
         speaker=node.at("speaker").optional_text(),
+        speaker_confidence=node.at("speaker_confidence").optional_probability(),
+        overlapped=node.at("overlapped").flag(),
     )
 
 

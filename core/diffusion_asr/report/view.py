@@ -1,0 +1,166 @@
+"""What the page shows, as plain values: speakers with their shares, blocks of words, turns, replays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import PurePosixPath, PureWindowsPath
+from typing import TYPE_CHECKING, Any, Protocol
+
+from diffusion_asr.attribution import Turn
+from diffusion_asr.transcript import Segment, Transcript, Word
+from diffusion_asr.words import join
+
+if TYPE_CHECKING:
+    from diffusion_asr.meeting import MeetingResult
+
+_PAUSE = 4.0  # seconds of silence after which the same speaker gets a new block
+_LONGEST = 60.0  # seconds of a block: a lecture wants paragraphs too
+_MOST_STEPS = 40  # of a replay; a segment that took more is shown in evenly spread ones
+_OVERLAPPED, _GLUED = 1, 2  # flags of a word
+
+
+class Replay(Protocol):
+    """How a stretch of the recording was denoised; `diffusion_asr.meeting.SegmentTrace` is one.
+
+    Attributes:
+        start: Seconds.
+        end: Seconds.
+        steps: The canvas as text after each step; the first is noise.
+    """
+
+    @property
+    def start(self) -> float: ...  # noqa: D102
+    @property
+    def end(self) -> float: ...  # noqa: D102
+    @property
+    def steps(self) -> tuple[str, ...]: ...  # noqa: D102
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The page's title and its data, ready for JSON."""
+
+    title: str
+    payload: dict[str, Any]
+
+
+def view_of(meeting: MeetingResult | Transcript, replays: Sequence[Replay] = ()) -> View:
+    """Everything that the page shows but for the sound."""
+    if isinstance(meeting, Transcript):
+        transcript, turns, traces = meeting, _own_turns(meeting), tuple(replays)
+        source, duration = meeting.source, meeting.duration
+    else:
+        transcript, turns, traces = meeting.transcript, list(meeting.turns), (*meeting.traces, *replays)
+        source, duration = meeting.source, meeting.duration
+    words = [word for segment in transcript.segments for word in _words(segment)]
+    names = _in_order_of_appearance(turns, (*transcript.segments, *words))
+    index = {name: n for n, name in enumerate(names)}
+    payload = {
+        "duration": max([round(duration, 3), *(word.end for word in words)]),
+        "speakers": _speakers(names, turns, words),
+        "turns": [[round(t.start, 3), round(t.end, 3), index[t.speaker]] for t in turns]
+        if names
+        else [[round(s.start, 3), round(s.end, 3), 0] for s in transcript.segments],
+        "blocks": [_block(block, index) for block in _blocks(transcript.segments)],
+        "languages": list(dict.fromkeys(s.language for s in transcript.segments if s.language)),
+        "replays": [_replay(trace) for trace in traces if len(trace.steps) > 1],
+    }
+    return View(_title(source), payload)
+
+
+def _title(source: str | None) -> str:
+    """The recording's file name, without a folder of either kind of system."""
+    return PureWindowsPath(PurePosixPath(source).name).name if source else "Transcript"
+
+
+def _own_turns(transcript: Transcript) -> list[Turn]:
+    """A transcript that already has speakers knows their turns."""
+    return [Turn(s.start, s.end, s.speaker) for s in transcript.segments if s.speaker is not None]
+
+
+def _words(segment: Segment) -> tuple[Word, ...]:
+    """A segment without word times is one long word, so that it can be clicked too."""
+    return segment.words or (Word(segment.text, segment.start, segment.end, speaker=segment.speaker),)
+
+
+def _in_order_of_appearance(turns: Iterable[Turn], spoken: Iterable[Segment | Word]) -> list[str]:
+    talked = [(t.start, t.speaker) for t in turns]
+    talked += [(s.start, s.speaker) for s in spoken if s.speaker is not None]
+    return list(dict.fromkeys(name for _, name in sorted(talked)))
+
+
+def _speakers(names: Sequence[str], turns: Iterable[Turn], words: Iterable[Word]) -> list[dict[str, Any]]:
+    """Each speaker's seconds (where two talk, both count), share of all seconds, and words."""
+    seconds, spoken = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0)
+    for turn in turns:
+        seconds[turn.speaker] += turn.end - turn.start
+    for word in words:
+        if word.speaker is not None:
+            spoken[word.speaker] += 1
+    total = sum(seconds.values()) or 1.0
+    return [
+        {
+            "name": n,
+            "seconds": round(seconds[n], 2),
+            "share": round(seconds[n] / total, 4),
+            "words": spoken[n],
+        }
+        for n in names
+    ]
+
+
+def _blocks(segments: Iterable[Segment]) -> Iterator[list[Segment]]:
+    """Segments that read as one paragraph: same speaker and language, no long pause, not too long."""
+    block: list[Segment] = []
+    for segment in segments:
+        if not segment.text and not segment.words:
+            continue
+        if block and not _goes_on(block, segment):
+            yield block
+            block = []
+        block.append(segment)
+    if block:
+        yield block
+
+
+def _goes_on(block: list[Segment], segment: Segment) -> bool:
+    last = block[-1]
+    same = (segment.speaker, segment.language) == (last.speaker, last.language)
+    return same and segment.start - last.end < _PAUSE and segment.end - block[0].start < _LONGEST
+
+
+def _block(segments: Sequence[Segment], index: dict[str, int]) -> dict[str, Any]:
+    words = [word for segment in segments for word in _words(segment)]
+    glued = [False, *(join(pair) == pair[0].text + pair[1].text for pair in pairwise(words))]
+    speaker = segments[0].speaker
+    return {
+        "speaker": -1 if speaker is None else index[speaker],
+        "language": segments[0].language,
+        "words": [_word(word, joined) for word, joined in zip(words, glued, strict=True)],
+    }
+
+
+def _word(word: Word, glued: bool) -> list[Any]:
+    flags = (_OVERLAPPED if word.overlapped else 0) | (_GLUED if glued else 0)
+    return [
+        word.text,
+        round(word.start, 3),
+        round(word.end, 3),
+        None if word.confidence is None else round(float(word.confidence), 3),
+        None if word.speaker_confidence is None else round(float(word.speaker_confidence), 3),
+        flags,
+    ]
+
+
+def _replay(trace: Replay) -> dict[str, Any]:
+    last = len(trace.steps) - 1
+    count = min(last, _MOST_STEPS - 1)
+    kept = [round(n * last / count) for n in range(count + 1)]
+    return {
+        "start": round(trace.start, 3),
+        "end": round(trace.end, 3),
+        "numbers": kept,
+        "steps": [trace.steps[n] for n in kept],
+    }

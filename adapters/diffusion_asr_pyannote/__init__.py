@@ -13,12 +13,13 @@ from diffusion_asr.attribution import Turn
 from diffusion_asr.errors import ToolkitMissingError
 from diffusion_asr_pyannote import toolkit as _toolkit  # telemetry off before pyannote.audio is imported
 from diffusion_asr_pyannote.diarization import OfflineDiarization
-from diffusion_asr_pyannote.pipeline import (
+from diffusion_asr_pyannote.diarizer import (
     PipelineInputError,
-    SpeakerAttributedTranscription,
-    SpeakerTranscript,
+    PyannoteDiarizer,
+    meeting_diarizer,
     turns_of,
 )
+from diffusion_asr_pyannote.pipeline import SpeakerAttributedTranscription, SpeakerTranscript
 
 TOOLKIT = "pyannote.audio"
 TOOLKIT_VERSION = _toolkit.VERSION
@@ -34,9 +35,11 @@ __all__ = [
     "TOOLKIT_VERSION",
     "OfflineDiarization",
     "PipelineInputError",
+    "PyannoteDiarizer",
     "SpeakerAttributedTranscription",
     "SpeakerTranscript",
     "ToolkitMissingError",
     "Turn",
+    "meeting_diarizer",
     "turns_of",
 ]

@@ -114,10 +114,7 @@ def attribute(
 
 
 def _attribute(word: Word, floor: TurnIndex, crowd: TurnIndex, limit: float) -> Attribution:
-    start, end = word.start, word.end
-    if end - start < _INSTANT:
-        middle = (start + end) / 2
-        start, end = middle - _INSTANT / 2, middle + _INSTANT / 2
+    start, end = _span(word)
     talking = floor.during(start, end)
     if talking:
         speaker = max(talking, key=lambda name: talking[name])
@@ -128,6 +125,14 @@ def _attribute(word: Word, floor: TurnIndex, crowd: TurnIndex, limit: float) -> 
         return Attribution(None, 0.0)
     speaker, gap = near
     return Attribution(speaker, round(0.5 * (1 - gap / limit), 4) if limit else 0.5)
+
+
+def _span(word: Word) -> tuple[float, float]:
+    """When a word is said, never shorter than an instant."""
+    if word.end - word.start >= _INSTANT:
+        return word.start, word.end
+    middle = (word.start + word.end) / 2
+    return middle - _INSTANT / 2, middle + _INSTANT / 2
 
 
 def split(segment: Segment, speakers: Sequence[str | None]) -> list[Segment]:
@@ -150,22 +155,57 @@ def split(segment: Segment, speakers: Sequence[str | None]) -> list[Segment]:
     ]
 
 
-def join(transcript: Transcript, turns: Iterable[Turn], limit: float = LIMIT) -> Transcript:
+def join(
+    transcript: Transcript, turns: Iterable[Turn], limit: float = LIMIT, overlapping: Iterable[Turn] = ()
+) -> Transcript:
     """A transcript in which every word and segment has its speaker (None: nobody known).
 
     Args:
         transcript: A segment without words is kept whole, for whoever talks during most of it.
         turns: The exclusive view of a diarization of the same recording.
         limit: As in ``attribute``.
+        overlapping: The overlapping view, to mark words where several talk.
 
     Raises:
         ValueError: ``limit`` is negative.
     """
-    turns = list(turns)
+    if limit < 0:
+        raise ValueError(f"limit must be 0 or more seconds, not {limit}")
+    floor, crowd = TurnIndex(turns), TurnIndex(overlapping)
     segments: list[Segment] = []
     for segment in transcript.segments:
         units = segment.words or (Word(segment.text, segment.start, segment.end),)
-        speakers = [a.speaker for a in attribute(units, turns, limit=limit)]
-        whole = [replace(segment, speaker=speakers[0])]
-        segments += split(segment, speakers) if segment.words else whole
+        found = [_attribute(word, floor, crowd, limit) for word in units]
+        speakers = [a.speaker for a in found]
+        if segment.words:
+            words = tuple(_marked(w, a) for w, a in zip(units, found, strict=True))
+            segments += split(replace(segment, words=words), speakers)
+        else:
+            segments.append(replace(segment, speaker=speakers[0]))
     return replace(transcript, segments=tuple(segments))
+
+
+def assign(segment: Segment, speaker: str | None, floor: TurnIndex, crowd: TurnIndex) -> Segment:
+    """A segment whose speaker is known from elsewhere; turns only tell how sure that is for each word.
+
+    Args:
+        segment: With words.
+        speaker: Who said all of it; None is nobody known.
+        floor: The exclusive view.
+        crowd: The overlapping view.
+    """
+
+    def marked(word: Word) -> Word:
+        if speaker is None:
+            return _marked(word, Attribution(None, 0.0))
+        start, end = _span(word)
+        share = min(1.0, round(floor.during(start, end).get(speaker, 0.0) / (end - start), 4))
+        return _marked(word, Attribution(speaker, share, bool(crowd.during(start, end).keys() - {speaker})))
+
+    return replace(segment, speaker=speaker, words=tuple(marked(word) for word in segment.words))
+
+
+def _marked(word: Word, found: Attribution) -> Word:
+    return replace(
+        word, speaker=found.speaker, speaker_confidence=found.confidence, overlapped=found.overlapped
+    )

@@ -104,11 +104,16 @@ def read(path: StrPath) -> Samples:
     return _joined(read_blocks(path))
 
 
-def read_blocks(path: StrPath, seconds: float = 30.0) -> Iterator[Samples]:
+def read_blocks(path: StrPath, seconds: float = 30.0, channel: int | None = None) -> Iterator[Samples]:
     """Streams a file of any length as blocks of (samples,) float32 mono at 16 kHz.
 
     Every block holds exactly ``seconds`` but for the last; a file without sound gives no block. The path is
     checked at the call, the contents as they are read.
+
+    Args:
+        path: A sound file.
+        seconds: Length of a block.
+        channel: Only this channel, counted from 0; None is the mean of all.
 
     Raises:
         AudioError: If there is no such file, it is not sound that can be read, or a sample is NaN, infinite
@@ -120,7 +125,7 @@ def read_blocks(path: StrPath, seconds: float = 30.0) -> Iterator[Samples]:
     size = round(seconds * SAMPLE_RATE)
     if size < 1:
         raise ValueError(f"a block of {seconds} s holds no sample: give seconds > 0")
-    return _blocks(_checked(path), size)
+    return _blocks(_checked(path), size, channel)
 
 
 def as_mono_16k(samples: Any, sample_rate: int = SAMPLE_RATE) -> Samples:
@@ -135,17 +140,32 @@ def as_mono_16k(samples: Any, sample_rate: int = SAMPLE_RATE) -> Samples:
     Raises:
         AudioError: If the shape, type, rate or a value cannot be right.
     """
+    array = _as_frames(samples)
+    if array.size == 0:
+        return np.zeros(0, np.float32)
+    _check_format("the array", sample_rate, 1)
+    return _joined(_resampled(_mono([array], sample_rate, "the array"), sample_rate))
+
+
+def as_channels(samples: Any) -> list[Samples]:
+    """Each channel of an array in memory, (samples,) float32 at its own rate; layouts as in `as_mono_16k`.
+
+    Raises:
+        AudioError: If the shape or type cannot be right.
+    """
+    return list(_as_frames(samples).T)
+
+
+def _as_frames(samples: Any) -> Samples:
+    """(frames, channels) float32 from either layout."""
     array = _as_float(samples)
     if array.ndim not in (1, 2):
         raise AudioError(f"an array of shape {array.shape}: expected (samples,) or (channels, samples)")
-    if array.size == 0:
-        return np.zeros(0, np.float32)
     array = np.atleast_2d(array)
     array = array.T if array.shape[0] <= array.shape[1] else array
-    if array.shape[1] > MAX_CHANNELS:
+    if array.size and array.shape[1] > MAX_CHANNELS:
         raise AudioError(f"an array of shape {array.shape} looks like a batch: give one clip at a time")
-    _check_format("the array", sample_rate, 1)
-    return _joined(_resampled(_mono([array], sample_rate, "the array"), sample_rate))
+    return array
 
 
 def _as_float(samples: Any) -> Samples:
@@ -300,10 +320,12 @@ def _last_line(complaints: Any) -> str:
     return lines[-1] if lines else ""
 
 
-def _blocks(path: Path, size: int) -> Iterator[Samples]:
+def _blocks(path: Path, size: int, channel: int | None) -> Iterator[Samples]:
     with _open(path) as stream:
+        if channel is not None and not 0 <= channel < stream.channels:
+            raise AudioError(f"{path}: has no channel {channel + 1}, it has {stream.channels}")
         held, count = list[Samples](), 0
-        for piece in _resampled(_mono(stream.pieces, stream.rate, path), stream.rate):
+        for piece in _resampled(_mono(stream.pieces, stream.rate, path, channel), stream.rate):
             held.append(piece)
             count += len(piece)
             while count >= size:
@@ -314,8 +336,10 @@ def _blocks(path: Path, size: int) -> Iterator[Samples]:
             yield _joined(held)
 
 
-def _mono(pieces: Iterable[Samples], rate: int, name: object) -> Iterator[Samples]:
-    """(frames, channels) pieces to (frames,) means, checked for values that no sound has."""
+def _mono(
+    pieces: Iterable[Samples], rate: int, name: object, channel: int | None = None
+) -> Iterator[Samples]:
+    """(frames, channels) pieces to (frames,) means or one channel, checked for values that no sound has."""
     start = 0
     for piece in pieces:
         peak = np.abs(piece).max(initial=0.0)
@@ -328,7 +352,10 @@ def _mono(pieces: Iterable[Samples], rate: int, name: object) -> Iterator[Sample
                 remedy = "repair the program that wrote it, or put zeros there"
             raise AudioError(f"{name}: a sample is {value:g} at {(start + where) / rate:.3f} s: {remedy}")
         start += len(piece)
-        yield piece[:, 0] if piece.shape[1] == 1 else piece.mean(axis=1, dtype=np.float32)
+        if piece.shape[1] == 1 or channel is not None:
+            yield piece[:, channel or 0]
+        else:
+            yield piece.mean(axis=1, dtype=np.float32)
 
 
 def _resampled(pieces: Iterable[Samples], rate: int) -> Iterator[Samples]:

@@ -1,5 +1,40 @@
-"""Meetings: who said what, in which language."""
+"""Meetings: who said what, in which language.
 
+>>> from diffusion_asr.meeting import MeetingOptions, SpeakerCount, transcribe_meeting
+>>> meeting = transcribe_meeting("meeting.wav", options=MeetingOptions(speakers=SpeakerCount(2)))
+>>> for segment in meeting.transcript.segments:
+...     print(segment.speaker, segment.text)
+"""
+
+from diffusion_asr.attribution import Turn
+from diffusion_asr.meeting.diarizer import Diarization, DiarizationError, Diarizer, SpeakerCount, Stage
+from diffusion_asr.meeting.engine import (
+    DEFAULT_ORDER,
+    ORDERS,
+    MeetingOptions,
+    MeetingWarning,
+    Order,
+    transcribe_meeting,
+)
+from diffusion_asr.meeting.journal import ResumeError
 from diffusion_asr.meeting.result import MeetingResult, SegmentTrace
+from diffusion_asr.meeting.rttm import read_rttm
 
-__all__ = ["MeetingResult", "SegmentTrace"]
+__all__ = [
+    "DEFAULT_ORDER",
+    "ORDERS",
+    "Diarization",
+    "DiarizationError",
+    "Diarizer",
+    "MeetingOptions",
+    "MeetingResult",
+    "MeetingWarning",
+    "Order",
+    "ResumeError",
+    "SegmentTrace",
+    "SpeakerCount",
+    "Stage",
+    "Turn",
+    "read_rttm",
+    "transcribe_meeting",
+]

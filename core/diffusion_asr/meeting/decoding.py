@@ -1,0 +1,141 @@
+"""Pieces of a recording, each decoded on its own: whole windows of speech, or windows cut at turn changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from diffusion_asr.attribution import Turn, TurnIndex
+from diffusion_asr.audio import SAMPLE_RATE
+from diffusion_asr.longform import Window
+from diffusion_asr.meeting.journal import Decoded
+from diffusion_asr.meeting.result import SegmentTrace
+from diffusion_asr.meeting.stretches import Stretch, stretches
+from diffusion_asr.recognizer import AUTO, Hypothesis, Init, Recognizer
+from diffusion_asr.recognizer import _segments as segments_of
+from diffusion_asr.sampler import collapse
+
+_AUDIBLE = 1.0  # seconds: in less the language cannot be told
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Piece:
+    """Speech to decode.
+
+    Attributes:
+        window: Its samples and place.
+        track: Number of the track that it is from.
+        speaker: Whose it is; None is nobody known, or several.
+        languages: Stretches in it by who speaks, in each of which the language is detected.
+    """
+
+    window: Window
+    track: int = 0
+    speaker: str | None = None
+    languages: tuple[Stretch, ...] = ()
+
+    @property
+    def key(self) -> tuple[int, float, float]:
+        """Tells it from every other piece of the recording."""
+        return self.track, self.window.start, self.window.end
+
+
+class Floor:
+    """The exclusive view of a diarization, to cut windows by."""
+
+    def __init__(self, turns: Sequence[Turn], limit: float) -> None:
+        self._turns, self._index, self._limit = turns, TurnIndex(turns), limit
+
+    def whole(self, window: Window) -> Iterator[Piece]:
+        """A window as it is; who speaks in it only matters for its languages."""
+        yield Piece(window, languages=tuple(self._stretches(window)))
+
+    def cut(self, window: Window) -> Iterator[Piece]:
+        """A window in pieces of one speaker each."""
+        for stretch in self._stretches(window):
+            yield Piece(_part(window, stretch.start, stretch.end), speaker=stretch.speaker)
+
+    def _stretches(self, window: Window) -> list[Stretch]:
+        return stretches(self._index, self._turns, window.start, window.end, self._limit)
+
+
+class Decoder:
+    """A recogniser with the options of a meeting."""
+
+    def __init__(
+        self,
+        recognizer: Recognizer,
+        language: str | None,
+        steps: int | None,
+        init: Init,
+        seed: int,
+        trace: bool,
+    ) -> None:
+        self._recognizer, self._language = recognizer, None if language == AUTO else language
+        self._steps, self._init, self._seed, self._trace = steps, init, seed, trace
+
+    def decode(self, piece: Piece) -> Decoded:
+        """What is said in a piece; where its speakers have several languages, language by language."""
+        done = [self._decode(window, language) for window, language in self._by_language(piece)]
+        segments = tuple(replace(s, speaker=piece.speaker) for one in done for s in one.segments)
+        if not self._trace:
+            return Decoded(segments)
+        traces = [one.trace.steps for one in done if one.trace]
+        return Decoded(segments, SegmentTrace(piece.window.start, piece.window.end, _side_by_side(traces)))
+
+    def _decode(self, window: Window, language: str | None) -> Decoded:
+        memory = self._recognizer.encode(torch.from_numpy(window.samples)[None])
+        noise = torch.Generator().manual_seed(self._seed)
+        (hypothesis,) = self._recognizer.denoise(
+            memory, language, self._steps, self._init, noise, self._trace
+        )
+        trace = SegmentTrace(window.start, window.end, self._texts(hypothesis)) if self._trace else None
+        return Decoded(tuple(segments_of(window, hypothesis)), trace)
+
+    def _by_language(self, piece: Piece) -> list[tuple[Window, str | None]]:
+        """The parts of a piece with their languages; one part unless speakers differ."""
+        if self._language is not None or len({s.speaker for s in piece.languages}) < 2:
+            return [(piece.window, self._language)]
+        heard = [self._heard(_part(piece.window, s.start, s.end)) for s in piece.languages]
+        known = [code for code in heard if code is not None]
+        if len(set(known)) < 2:
+            return [(piece.window, None)]
+        runs: list[tuple[float, float, str]] = []
+        for stretch, code in zip(piece.languages, heard, strict=True):
+            before = runs[-1][2] if runs else known[0]
+            if runs and code in (None, before):
+                runs[-1] = (runs[-1][0], stretch.end, before)
+            else:
+                runs.append((stretch.start, stretch.end, code or before))
+        return [(_part(piece.window, start, end), code) for start, end, code in runs]
+
+    def _heard(self, window: Window) -> str | None:
+        """The language of one stretch, if it is long enough to tell."""
+        if window.end - window.start < _AUDIBLE:
+            return None
+        memory = self._recognizer.encode(torch.from_numpy(window.samples)[None])
+        (likely,) = self._recognizer.detect_language(memory)
+        return max(likely, key=lambda code: likely[code])
+
+    def _texts(self, hypothesis: Hypothesis) -> tuple[str, ...]:
+        vocabulary, trace = self._recognizer.parts.vocabulary, hypothesis.denoised.trace
+        canvases = [*(step.canvas for step in trace[:1]), *(step.predicted for step in trace)]
+        return tuple(vocabulary.decode(token for token, _, _ in collapse(canvas)) for canvas in canvases)
+
+
+def _part(window: Window, start: float, end: float) -> Window:
+    """The samples of a window between two times of the recording."""
+    first = max(0, round((start - window.start) * SAMPLE_RATE))
+    last = min(len(window.samples), round((end - window.start) * SAMPLE_RATE))
+    if (first, last) == (0, len(window.samples)):
+        return window
+    return Window(window.start + first / SAMPLE_RATE, window.samples[first:last])
+
+
+def _side_by_side(traces: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    """Several traces as one; those that are done wait for the longest."""
+    longest = max(map(len, traces), default=0)
+    rows = ([trace[min(n, len(trace) - 1)] for trace in traces if trace] for n in range(longest))
+    return tuple(" ".join(text for text in row if text) for row in rows)

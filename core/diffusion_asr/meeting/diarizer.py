@@ -1,0 +1,168 @@
+"""What a meeting needs of a diarization, checked and tidied; and where the one of the command comes from."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from diffusion_asr.adapters import DISTRIBUTION, adapters
+from diffusion_asr.attribution import Turn, exclusive
+from diffusion_asr.audio import Samples
+from diffusion_asr.errors import DiffusionASRError, ToolkitMissingError
+from diffusion_asr.formats.base import one_line, token
+
+ADAPTER = "pyannote"  # its module has ``meeting_diarizer()``
+
+
+class DiarizationError(DiffusionASRError):
+    """Speaker turns that cannot be used, or an impossible number of speakers."""
+
+
+class Stage(Protocol):
+    """Called as work goes on."""
+
+    def __call__(self, stage: str, done: float, total: float, /) -> None:
+        """``stage`` has come as far as ``done`` of ``total``, in the stage's own unit."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SpeakerCount:
+    """How many people speak, as far as it is known.
+
+    Raises:
+        DiarizationError: Impossible numbers.
+    """
+
+    exactly: int | None = None
+    at_least: int | None = None
+    at_most: int | None = None
+
+    def __post_init__(self) -> None:
+        names = ("num_speakers", "min_speakers", "max_speakers")
+        for name, count in zip(names, (self.exactly, self.at_least, self.at_most), strict=True):
+            if count is not None and count < 1:
+                raise DiarizationError(f"{name}={count}: at least one person speaks, or leave it out")
+        if self.at_least and self.at_most and self.at_least > self.at_most:
+            raise DiarizationError(f"min_speakers is above max_speakers: {self.at_least}, {self.at_most}")
+        if self.exactly and (self.at_least or self.at_most):
+            raise DiarizationError("num_speakers is exact: give it alone, or min_speakers and max_speakers")
+
+
+@dataclass(frozen=True, slots=True)
+class Diarization:
+    """Who speaks when.
+
+    Attributes:
+        turns: People may speak at the same time.
+        exclusive: One at a time; None lets whoever spoke first keep the floor.
+    """
+
+    turns: tuple[Turn, ...] = ()
+    exclusive: tuple[Turn, ...] | None = None
+
+
+class Diarizer(Protocol):
+    """Finds out who speaks when."""
+
+    @property
+    def name(self) -> str:
+        """Tells this diarizer and its settings from others, for runs that are resumed."""
+        ...
+
+    def diarize(self, samples: Samples, count: SpeakerCount, stage: Stage) -> Diarization:
+        """Listen to a recording.
+
+        Args:
+            samples: (samples,) float32 mono at 16 kHz; may be a file mapped into memory.
+            count: What is known about the number of speakers.
+            stage: To be told how far it is.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class KnownTurns:
+    """A diarization that somebody else made."""
+
+    diarization: Diarization
+    name: str
+
+    def diarize(self, samples: Samples, count: SpeakerCount, stage: Stage) -> Diarization:
+        """See ``Diarizer.diarize``."""
+        return self.diarization
+
+
+def offline_diarizer() -> Diarizer:
+    """The diarization of the pyannote adapter, whose weights come with this package.
+
+    Raises:
+        ToolkitMissingError: pyannote.audio is not installed; the message says how to.
+    """
+    found = {adapter.name: adapter for adapter in adapters()}.get(ADAPTER)
+    install = found.install_command if found else f"pip install '{DISTRIBUTION}[{ADAPTER}]'"
+    others = "or say who speaks when with --rttm, or --channels-as-speakers for one channel each"
+    try:
+        module = importlib.import_module(found.module if found else f"diffusion_asr_{ADAPTER}")
+    except ImportError as error:
+        raise ToolkitMissingError(
+            f"finding out who speaks needs pyannote.audio, which cannot be imported: {install}; {others}"
+        ) from error
+    diarizer: Diarizer = module.meeting_diarizer()
+    return diarizer
+
+
+def tidied(found: Diarization, duration: float) -> Diarization:
+    """Turns inside the recording, in order, with names that every format tells apart; both views.
+
+    Raises:
+        DiarizationError: A turn whose times are no times.
+    """
+    both = (*found.turns, *(found.exclusive or ()))
+    for turn in both:
+        if not (math.isfinite(turn.start) and math.isfinite(turn.end)):
+            raise DiarizationError(
+                f"the diarization has a turn of {turn.speaker} from {turn.start} to {turn.end}"
+            )
+    names = _distinct(turn.speaker for turn in both)
+    turns, single = (
+        [
+            Turn(max(0.0, turn.start), min(turn.end, duration), names[turn.speaker])
+            for turn in sorted(view)
+            if min(turn.end, duration) > max(0.0, turn.start)
+        ]
+        for view in (found.turns, found.turns if found.exclusive is None else found.exclusive)
+    )
+    return Diarization(tuple(merged(turns)), tuple(exclusive(single)))
+
+
+def merged(turns: Iterable[Turn]) -> list[Turn]:
+    """Turns of one name that touch or overlap are one turn: nobody talks over himself."""
+    last: dict[str, int] = {}
+    out: list[Turn] = []
+    for turn in sorted(turns):
+        n = last.get(turn.speaker)
+        if n is not None and turn.start <= out[n].end:
+            out[n] = replace(out[n], end=max(out[n].end, turn.end))
+        else:
+            last[turn.speaker] = len(out)
+            out.append(turn)
+    return out
+
+
+def _distinct(speakers: Iterable[str]) -> dict[str, str]:
+    """A name for each speaker that stays another's after RTTM, STM and CTM took the spaces out."""
+    names: dict[str, str] = {}
+    taken = {token(None)}  # what those formats write for nobody
+    for speaker in dict.fromkeys(speakers):
+        plain = one_line(speaker)
+        name, number = plain, 1
+        while token(name) in taken:
+            number += 1
+            name = f"{plain or 'speaker'}_{number}"
+        taken.add(token(name))
+        names[speaker] = name
+    return names

@@ -1,0 +1,297 @@
+"""The way of a meeting: listen, find out who speaks when, decode, say whose every word is.
+
+Two orders of work. *decode-first* decodes windows of up to 30 s as any transcription does and gives every
+word to whoever talks during most of it. *cut-first* cuts the windows where the floor changes hands and
+decodes piece by piece, so that a piece's words are its speaker's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+import diffusion_asr
+from diffusion_asr.attribution import LIMIT, TurnIndex, assign, join
+from diffusion_asr.audio import SAMPLE_RATE
+from diffusion_asr.longform import windows
+from diffusion_asr.meeting import channels
+from diffusion_asr.meeting.decoding import Decoder, Floor, Piece
+from diffusion_asr.meeting.diarizer import (
+    Diarization,
+    DiarizationError,
+    Diarizer,
+    SpeakerCount,
+    Stage,
+    offline_diarizer,
+    tidied,
+)
+from diffusion_asr.meeting.journal import Decoded, Journal
+from diffusion_asr.meeting.result import MeetingResult
+from diffusion_asr.meeting.rttm import read_rttm
+from diffusion_asr.meeting.sound import Sound, blocks, opened
+from diffusion_asr.recognizer import SEED, Init, Recognizer
+from diffusion_asr.sampler import SamplerOptions
+from diffusion_asr.transcript import Segment, Transcript
+from diffusion_asr.vad import SpeechDetector
+
+Order = Literal["decode-first", "cut-first"]
+ORDERS: tuple[Order, ...] = ("decode-first", "cut-first")
+DEFAULT_ORDER: Order = "decode-first"
+"""The order with the lower cpWER (``python -m recipes.benchmark.meetings``)."""
+
+
+class MeetingWarning(UserWarning):
+    """Something that the user should know, although the work goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class MeetingOptions:
+    """How to transcribe a meeting.
+
+    Attributes:
+        language: A code; None or "auto" detects it, turn by turn where speakers differ.
+        speakers: What is known about how many people speak.
+        order: "decode-first" or "cut-first".
+        channels_as_speakers: Every channel is one speaker; nothing is diarized.
+        limit: Seconds between a word and a turn that it may still belong to.
+        steps: Denoising steps; None stops when the text has settled.
+        init: "draft" or "noise", as in ``Recognizer.denoise``.
+        seed: Of the noise.
+        trace: Keep the text after every denoising step.
+    """
+
+    language: str | None = None
+    speakers: SpeakerCount = field(default_factory=SpeakerCount)
+    order: Order = DEFAULT_ORDER
+    channels_as_speakers: bool = False
+    limit: float = LIMIT
+    steps: int | None = None
+    init: Init = "draft"
+    seed: int = SEED
+    trace: bool = False
+
+    def __post_init__(self) -> None:
+        if self.order not in ORDERS:
+            raise ValueError(f"order must be one of {', '.join(ORDERS)}, not {self.order!r}")
+        if self.init not in ("draft", "noise"):
+            raise ValueError(f"init must be 'draft' or 'noise', not {self.init!r}")
+        if self.limit < 0:
+            raise ValueError(f"limit must be 0 or more seconds, not {self.limit}")
+        SamplerOptions(self.steps)
+
+
+def transcribe_meeting(
+    source: Any,
+    recognizer: Recognizer | None = None,
+    diarizer: Diarizer | str | os.PathLike[str] | None = None,
+    options: MeetingOptions | None = None,
+    *,
+    sample_rate: int = SAMPLE_RATE,
+    state: str | os.PathLike[str] | None = None,
+    resume: bool = True,
+    stage: Stage | None = None,
+    note: Callable[[str], None] | None = None,
+) -> MeetingResult:
+    """Who said what in a recording of any length.
+
+    Memory is bounded by windows of 30 s and by what the diarizer needs; the recording lies in a temporary
+    file meanwhile.
+
+    Args:
+        source: A path, or samples (samples,) or (channels, samples).
+        recognizer: None loads the embedded model.
+        diarizer: An RTTM file of somebody else's, or any ``Diarizer``; None is the offline one of the
+            pyannote adapter. Not used if channels are speakers.
+        options: How.
+        sample_rate: Of ``source`` if it is samples.
+        state: A file that keeps what is done, so that the same call goes on after it was killed. It is
+            deleted at the end.
+        resume: Whether a ``state`` that is there is used.
+        stage: Called as work goes on: "diarization" and its own stages, "decoding" (in seconds),
+            "attribution".
+        note: Told what happens to ``state``; by default a ``MeetingWarning``.
+
+    Raises:
+        AudioError: Unreadable audio.
+        LanguageError: Unknown language.
+        DiarizationError: Turns that do not fit the recording.
+        ToolkitMissingError: No diarizer was given and pyannote.audio is not installed.
+        ResumeError: The state cannot be kept.
+    """
+    options = options or MeetingOptions()
+    recognizer = recognizer or Recognizer.from_pretrained()
+    recognizer.check_language(options.language)
+    with opened(source, sample_rate, options.channels_as_speakers) as sound:
+        run = _Run(sound, recognizer, _chosen(diarizer, sound, options), options, stage or _silent)
+        journal = Journal(
+            None if state is None else Path(state),
+            run.about() if state is not None else {},
+            resume,
+            note or _warn,
+        )
+        finished = False
+        try:
+            result = run.result(journal)
+            finished = True
+        finally:
+            journal.close(finished)
+    return result
+
+
+def _chosen(
+    diarizer: Diarizer | str | os.PathLike[str] | None, sound: Sound, options: MeetingOptions
+) -> Diarizer | None:
+    if options.channels_as_speakers:
+        if diarizer is not None or options.speakers != SpeakerCount():
+            raise DiarizationError(
+                "channels that are speakers need neither a diarization nor a number of speakers"
+            )
+        return None
+    if isinstance(diarizer, str | os.PathLike):
+        if options.speakers != SpeakerCount():
+            raise DiarizationError(f"{diarizer} tells who speaks: leave out the number of speakers")
+        return read_rttm(diarizer, sound.source or Path(diarizer).stem, sound.duration)
+    return diarizer or offline_diarizer()
+
+
+class _Run:
+    """One recording on its way."""
+
+    def __init__(
+        self,
+        sound: Sound,
+        recognizer: Recognizer,
+        diarizer: Diarizer | None,
+        options: MeetingOptions,
+        stage: Stage,
+    ) -> None:
+        self.sound, self.recognizer, self.diarizer = sound, recognizer, diarizer
+        self.options, self.stage = options, stage
+        self.detector = SpeechDetector()
+        self.channels: list[channels.Channel] = []
+
+    def about(self) -> dict[str, Any]:
+        """Everything that the result depends on, in the words of a message."""
+        chosen = self.options
+        return {
+            "recording": self.sound.digest,
+            "model": _model_digest(self.recognizer),
+            "diarization": "channels" if self.diarizer is None else self.diarizer.name,
+            "version of diffusion-asr": diffusion_asr.__version__,
+            "language": chosen.language or "auto",
+            "number of speakers": [
+                chosen.speakers.exactly,
+                chosen.speakers.at_least,
+                chosen.speakers.at_most,
+            ],
+            "order": chosen.order,
+            "limit": chosen.limit,
+            "number of steps": chosen.steps,
+            "start of the denoising": [chosen.init, chosen.seed],
+            "wish for traces": chosen.trace,
+        }
+
+    def result(self, journal: Journal) -> MeetingResult:
+        """Do everything that the journal has not."""
+        diarization = self._diarize(journal)
+        decoded = self._decode(diarization, journal)
+        self.stage("attribution", 0, 1)
+        transcript = self._attribute(decoded, diarization)
+        self.stage("attribution", 1, 1)
+        return MeetingResult(
+            transcript=transcript,
+            turns=diarization.turns,
+            exclusive=diarization.exclusive or (),
+            duration=self.sound.duration,
+            source=self.sound.source,
+            traces=tuple(one.trace for one in decoded if one.trace is not None),
+        )
+
+    def _diarize(self, journal: Journal) -> Diarization:
+        if self.diarizer is None:
+            self.channels = channels.listen(self.sound.tracks, self.detector, self.stage)
+        if journal.diarization is not None:
+            return journal.diarization
+        if self.diarizer is None:
+            found = channels.turns(self.channels)
+        elif len(self.sound.tracks[0]):
+            self.stage("diarization", 0, 1)
+            found = self.diarizer.diarize(self.sound.tracks[0], self.options.speakers, self.stage)
+            self.stage("diarization", 1, 1)
+        else:
+            found = Diarization()
+        diarization = tidied(found, self.sound.duration)
+        journal.record_turns(diarization)
+        return diarization
+
+    def _pieces(self, diarization: Diarization) -> Iterator[Piece]:
+        for number, channel in enumerate(self.channels):
+            for window in windows(channel.blocks(), channels.Heard(channel.probabilities)):
+                yield Piece(window, number, channels.speaker_of(number))
+        if not self.channels:
+            floor = Floor(diarization.exclusive or (), self.options.limit)
+            pieces = floor.cut if self.options.order == "cut-first" else floor.whole
+            for window in windows(blocks(self.sound.tracks[0]), self.detector):
+                yield from pieces(window)
+
+    def _decode(self, diarization: Diarization, journal: Journal) -> list[Decoded]:
+        chosen = self.options
+        decoder = Decoder(
+            self.recognizer, chosen.language, chosen.steps, chosen.init, chosen.seed, chosen.trace
+        )
+        total = self.sound.duration * len(self.sound.tracks)
+        self.stage("decoding", 0.0, total)
+        done: list[Decoded] = []
+        for piece in self._pieces(diarization):
+            decoded = journal.pieces.get(piece.key)
+            if decoded is None:
+                decoded = decoder.decode(piece)
+                journal.record(piece.key, decoded)
+            done.append(decoded)
+            self.stage("decoding", piece.track * self.sound.duration + piece.window.end, total)
+        self.stage("decoding", total, total)
+        return done
+
+    def _attribute(self, decoded: list[Decoded], diarization: Diarization) -> Transcript:
+        segments = [segment for one in decoded for segment in one.segments]
+        single, everybody = diarization.exclusive or (), diarization.turns
+        if self.diarizer is None or self.options.order == "cut-first":
+            # Nobody's own turns overlap in a channel, so there the overlapping view is the floor too.
+            floor, crowd = TurnIndex(everybody if self.diarizer is None else single), TurnIndex(everybody)
+            segments = [assign(segment, segment.speaker, floor, crowd) for segment in segments]
+        ordered = tuple(sorted(segments, key=_when))
+        whole = Transcript(ordered, round(self.sound.duration, 3), self.sound.source)
+        if self.diarizer is None or self.options.order == "cut-first":
+            return whole
+        return join(whole, single, self.options.limit, everybody)
+
+
+def _when(segment: Segment) -> tuple[float, float]:
+    return segment.start, segment.end
+
+
+def _model_digest(recognizer: Recognizer) -> str:
+    """Tells a model from one with other weights."""
+    parts = recognizer.parts
+    found = hashlib.blake2b(f"{parts.name} {parts.version}".encode(), digest_size=16)
+    for module in (parts.encoder, parts.denoiser, parts.language, parts.refiner):
+        for name, value in module.state_dict().items() if module is not None else ():
+            if isinstance(value, torch.Tensor):  # packed int8 layers are something else
+                found.update(name.encode())
+                found.update(value.detach().contiguous().flatten().view(torch.uint8).numpy().data)
+    return found.hexdigest()
+
+
+def _silent(stage: str, done: float, total: float) -> None:
+    pass
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, MeetingWarning, stacklevel=2)

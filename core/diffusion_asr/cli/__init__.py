@@ -1,4 +1,4 @@
-"""The command line: ``diffusion-asr transcribe``, ``score``, ``info`` and ``adapters``.
+"""The command line: ``diffusion-asr transcribe``, ``meeting``, ``score``, ``info`` and ``adapters``.
 
 Nothing here imports torch before a command needs it, so that ``--help`` and ``--version`` answer at once.
 
@@ -15,6 +15,7 @@ import typer
 import diffusion_asr
 from diffusion_asr.cli.adapters import adapters
 from diffusion_asr.cli.info import info
+from diffusion_asr.cli.meeting import meeting
 from diffusion_asr.cli.score import score
 from diffusion_asr.cli.transcribe import transcribe
 
@@ -26,6 +27,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command(no_args_is_help=True)(transcribe)
+app.command(no_args_is_help=True)(meeting)
 app.command(no_args_is_help=True)(score)
 app.command()(info)
 app.command()(adapters)
@@ -48,6 +50,7 @@ def _common(
     [bold]Examples[/bold]
     diffusion-asr transcribe talk.flac
     diffusion-asr transcribe *.wav --language de --format srt --output-dir out
+    diffusion-asr meeting talk.wav --num-speakers 3 --report talk.html
     diffusion-asr score --reference talk.stm --hypothesis out/talk.json
     diffusion-asr info
     diffusion-asr adapters

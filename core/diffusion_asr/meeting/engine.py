@@ -95,6 +95,7 @@ def transcribe_meeting(
     *,
     sample_rate: int = SAMPLE_RATE,
     state: str | os.PathLike[str] | None = None,
+    keep_state: bool = False,
     resume: bool = True,
     stage: Stage | None = None,
     note: Callable[[str], None] | None = None,
@@ -112,7 +113,8 @@ def transcribe_meeting(
         options: How.
         sample_rate: Of ``source`` if it is samples.
         state: A file that keeps what is done, so that the same call goes on after it was killed. It is
-            deleted at the end.
+            deleted at the end, unless ``keep_state``: whoever writes the result deletes it then.
+        keep_state: See ``state``.
         resume: Whether a ``state`` that is there is used.
         stage: Called as work goes on: "diarization" and its own stages, "decoding" (in seconds),
             "attribution".
@@ -141,7 +143,7 @@ def transcribe_meeting(
             result = run.result(journal)
             finished = True
         finally:
-            journal.close(finished)
+            journal.close(finished and not keep_state)
     return result
 
 

@@ -93,12 +93,12 @@ class Journal:
             line["trace"] = [decoded.trace.start, decoded.trace.end, list(decoded.trace.steps)]
         self._add(line)
 
-    def close(self, finished: bool) -> None:
-        """The run is over; a finished one leaves no state."""
+    def close(self, forget: bool) -> None:
+        """The run is over; ``forget`` deletes its state."""
         if self._file is not None:
             self._file.close()
             self._file = None
-            if finished and self.path is not None:
+            if forget and self.path is not None:
                 self.path.unlink(missing_ok=True)
 
     def _add(self, line: Mapping[str, Any]) -> None:

@@ -1,0 +1,201 @@
+"""The work of ``diffusion-asr meeting``: progress by stages, and files that are whole or not there."""
+
+from __future__ import annotations
+
+import io
+import logging
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import typer
+
+from diffusion_asr.cli.report import INTERRUPTED, is_terminal, say, warnings_as_notes
+from diffusion_asr.cli.sinks import OutputError, Sink
+from diffusion_asr.errors import LanguageError
+
+if TYPE_CHECKING:
+    from diffusion_asr.meeting import MeetingOptions, MeetingResult, Stage
+    from diffusion_asr.recognizer import Recognizer
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What was asked for; the names are those of the options."""
+
+    speakers: tuple[int | None, int | None, int | None]  # exactly, at least, at most
+    rttm: Path | None
+    channels: bool
+    language: str | None
+    order: Literal["decode-first", "cut-first"]
+    steps: int | None
+    init: Literal["draft", "noise"]
+    seed: int
+    model: str
+    threads: int | None
+    report: Path | None
+    state: Path | None
+    resume: bool
+
+
+def check_report(report: Path | None, file: Path, overwrite: bool) -> None:
+    """Refuse a page that could not be written at the end.
+
+    Raises:
+        typer.BadParameter: It exists, or its folder does not.
+    """
+    if report is None:
+        return
+    if report.is_dir() or not report.parent.is_dir():
+        raise typer.BadParameter(
+            f"{report} is a folder, or in none; give a file's name", param_hint="--report"
+        )
+    if report.exists() and (not overwrite or report.samefile(file)):
+        raise typer.BadParameter(
+            f"{report} exists already; give --overwrite to replace", param_hint="--report"
+        )
+
+
+@dataclass(frozen=True)
+class MeetingRun:
+    """One recording on its way to a sink."""
+
+    file: Path
+    sink: Sink
+    settings: Settings
+
+    def run(self) -> None:
+        """Transcribe, and write everything that was asked for.
+
+        Raises:
+            typer.Exit: 130 after Ctrl-C.
+            typer.BadParameter: The model does not know the language.
+            DiffusionASRError: It cannot be done.
+        """
+        begin = time.monotonic()
+        try:
+            with warnings_as_notes():
+                meeting = self._transcribe()
+        except KeyboardInterrupt:
+            kept = self.settings.state is not None and self.settings.state.exists()
+            say("interrupted; the same command goes on from here" if kept else "interrupted")
+            raise typer.Exit(INTERRUPTED) from None
+        where = self.sink.put(self.file, meeting.transcript)
+        self.sink.finish()
+        if self.settings.report is not None:
+            self._report(meeting, self.settings.report)
+        if self.settings.state is not None:
+            self.settings.state.unlink(missing_ok=True)  # not before everything is written
+        self._tell(meeting, where, time.monotonic() - begin)
+
+    def _transcribe(self) -> MeetingResult:
+        from diffusion_asr.audio import read_blocks
+        from diffusion_asr.meeting import transcribe_meeting
+
+        read_blocks(self.file)  # checks the path at once and would read later
+        options = self._options()
+        recognizer = self._load()
+        with ExitStack() as stack:
+            stack.enter_context(_quiet_toolkits())
+            return transcribe_meeting(
+                self.file,
+                recognizer,
+                self.settings.rttm,
+                options,
+                state=self.settings.state,
+                keep_state=True,
+                resume=self.settings.resume,
+                stage=stack.enter_context(_stages(self.file)) if is_terminal() else None,
+                note=say,
+            )
+
+    def _options(self) -> MeetingOptions:
+        from diffusion_asr.meeting import MeetingOptions, SpeakerCount
+
+        chosen = self.settings
+        return MeetingOptions(
+            language=chosen.language,
+            speakers=SpeakerCount(*chosen.speakers),
+            order=chosen.order,
+            channels_as_speakers=chosen.channels,
+            steps=chosen.steps,
+            init=chosen.init,
+            seed=chosen.seed,
+            trace=chosen.report is not None,
+        )
+
+    def _load(self) -> Recognizer:
+        import torch
+
+        from diffusion_asr.recognizer import Recognizer
+
+        if self.settings.threads is not None:
+            torch.set_num_threads(self.settings.threads)
+        recognizer = Recognizer.from_pretrained(self.settings.model)
+        try:
+            recognizer.check_language(self.settings.language)
+        except LanguageError as error:
+            raise typer.BadParameter(str(error), param_hint="--language") from error
+        return recognizer
+
+    def _report(self, meeting: MeetingResult, path: Path) -> None:
+        from diffusion_asr.report import write_report
+
+        try:
+            write_report(path, meeting, self.file)
+        except OSError as error:
+            raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
+
+    def _tell(self, meeting: MeetingResult, where: str | None, seconds: float) -> None:
+        if not meeting.transcript.text:
+            say(f"{self.file}: no speech found")
+        written = [where] if where else []
+        written += [str(self.settings.report)] if self.settings.report else []
+        if written:
+            people, speed = len(meeting.speakers), meeting.duration / max(seconds, 1e-3)
+            count = f"{people} speaker{'' if people == 1 else 's'}, {meeting.duration:.1f} s"
+            say(f"{self.file} -> {', '.join(written)} ({count}, {speed:.1f} x real time)")
+
+
+@contextmanager
+def _quiet_toolkits() -> Iterator[None]:
+    """What the diarizer's toolkits log and print is of no use to whoever runs a command."""
+    from diffusion_asr.audio import AudioWarning
+
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", AudioWarning)
+        try:
+            yield
+        finally:
+            logging.disable(before)
+
+
+@contextmanager
+def _stages(path: Path) -> Iterator[Stage]:
+    """A bar for each stage, gone when all is done; yields what ``transcribe_meeting`` calls."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    # Without redirection: rich would send stdout, the transcripts, to the bar's terminal.
+    bars = Progress(
+        TextColumn("{task.description}", markup=False), BarColumn(bar_width=None),
+        TextColumn("{task.percentage:3.0f} %", markup=False), TimeElapsedColumn(),
+        console=Console(stderr=True), transient=True, expand=True, refresh_per_second=4,
+        redirect_stdout=False, redirect_stderr=False,
+    )  # fmt: skip
+    with bars:
+        tasks = {"diarization": bars.add_task(f"{path.name}: who speaks when", total=None)}
+
+        def show(stage: str, done: float, total: float) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total)
+            bars.update(tasks[stage], completed=done, total=total)
+
+        yield show

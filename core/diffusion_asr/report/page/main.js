@@ -82,7 +82,7 @@ facts();
 replay.start();
 document.addEventListener("keydown", keys);
 new ResizeObserver(() => {
-  const top = document.querySelector(".top");
-  const sticks = getComputedStyle(top).position === "sticky";
-  document.documentElement.style.setProperty("--top", sticks ? `${top.offsetHeight}px` : "0px");
+  const top = document.querySelector(".top"), tall = top.offsetHeight > window.innerHeight / 2;
+  top.classList.toggle("tall", tall); // many speakers on a small screen: it then scrolls away
+  document.documentElement.style.setProperty("--top", tall ? "0px" : `${top.offsetHeight}px`);
 }).observe(document.querySelector(".top"));

@@ -64,7 +64,8 @@ const player = {
   play() {
     if (!this.audio) return;
     if (this.time >= data.duration - 0.05) this.seek(0);
-    this.audio.play().catch((error) => error.name !== "AbortError" && this.fail());
+    // An abort is a pause that came first; not allowed is a browser that waits for the reader's own click.
+    this.audio.play().catch((error) => ["AbortError", "NotAllowedError"].includes(error.name) || this.fail());
   },
   seek(seconds) {
     this.time = Math.min(Math.max(0, seconds), data.duration);

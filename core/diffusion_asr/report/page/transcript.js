@@ -120,7 +120,7 @@ const transcript = {
     return found && time < Math.max(found.end, found.start + 0.1) ? found : null;
   },
   bringIntoSight(node) {
-    const box = node.getBoundingClientRect(), top = document.querySelector(".top").offsetHeight;
+    const box = node.getBoundingClientRect(), top = document.querySelector(".top:not(.tall)")?.offsetHeight ?? 0;
     if (box.top > top + 8 && box.bottom < window.innerHeight - 40) return;
     const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
     window.scrollBy({ top: box.top - top - (window.innerHeight - top) / 4, behavior: calm ? "auto" : "smooth" });

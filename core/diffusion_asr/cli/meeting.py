@@ -127,8 +127,8 @@ def meeting(
     with expected_errors():
         from diffusion_asr.cli.meeting_run import MeetingRun, Settings, check_report
 
-        check_report(report, file, overwrite)
         sink = plan_output([file], names, output_dir, overwrite)
+        check_report(report, file, overwrite)  # its folder may be the one just made
         start: FirstCanvas = "noise" if init is Start.NOISE else "draft"
         settings = Settings(
             speakers=(num_speakers, min_speakers, max_speakers), rttm=rttm, channels=channels_as_speakers,

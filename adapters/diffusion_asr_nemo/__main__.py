@@ -21,6 +21,7 @@ def _arguments() -> argparse.Namespace:
     unpack = commands.add_parser("unpack", help="write the model folder of a .nemo file, for Recognizer")
     unpack.add_argument("nemo", type=Path)
     unpack.add_argument("folder", type=Path)
+    unpack.add_argument("--without-refiner", action="store_true", help="leave the text to the denoiser")
     return parser.parse_args()
 
 
@@ -34,7 +35,9 @@ def main() -> int:
             )
             model.save_to(str(given.out))
         else:
-            DiffusionASRModel.restore_from(str(given.nemo)).save_folder(given.folder)
+            DiffusionASRModel.restore_from(str(given.nemo)).save_folder(
+                given.folder, refiner=not given.without_refiner
+            )
     except (DiffusionASRError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 1

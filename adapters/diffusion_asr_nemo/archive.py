@@ -7,18 +7,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import tarfile
 from pathlib import Path
 from typing import Any
 
 from nemo.core.connectors.save_restore_connector import SaveRestoreConnector
 
-from diffusion_asr.checkpoint import load_config, save
+from diffusion_asr.checkpoint import load_config
 from diffusion_asr.errors import ModelError
+from diffusion_asr.tuned import Source
 
 FOLDER = "canvas"
-_DENOISER = "denoiser.safetensors"
 
 
 class FolderConnector(SaveRestoreConnector):  # type: ignore[misc]
@@ -45,47 +44,19 @@ class FolderConnector(SaveRestoreConnector):  # type: ignore[misc]
         instance._set_model_restore_state(is_being_restored=False)
 
 
-def write_folder(source: Path, config: dict[str, Any], target: Path, denoiser: dict[str, Any] | None) -> None:
-    """Write a model folder.
+def source_of(archive: Path, unpacked: Path) -> Source:
+    """The model folder in a ``.nemo`` file, which NeMo has ``unpacked`` for as long as it restores."""
 
-    Args:
-        source: A model folder or a ``.nemo`` file, from which files that training leaves alone are copied.
-        config: The ``config.json`` that was loaded from it.
-        target: The folder to make.
-        denoiser: Trained weights, or None to copy them as well.
-
-    Raises:
-        ModelError: ``source`` is gone, or holds another model by now.
-    """
-    target.mkdir(parents=True)
-    for name, digest in config["sha256"].items():
-        if name == _DENOISER and denoiser is not None:
-            continue
-        data = _stored(source, name)
-        if hashlib.sha256(data).hexdigest() != digest:
+    def read(name: str) -> bytes:
+        try:
+            with tarfile.open(archive, "r:") as tar:
+                member = tar.extractfile(f"./{FOLDER}/{name}")
+                assert member is not None
+                return member.read()
+        except (OSError, KeyError, tarfile.TarError) as error:
             raise ModelError(
-                f"{source} has changed since this model was loaded from it ({name}): load it again"
-            )
-        (target / name).write_bytes(data)
-    if denoiser is None:
-        (target / "config.json").write_bytes(_stored(source, "config.json"))
-        load_config(target)
-    else:
-        kept = {k: v for k, v in config.items() if k not in ("format", "sha256")}
-        save(target, kept, {"denoiser": denoiser})
+                f"{archive}, from which this model was loaded, no longer holds {name} ({error}); "
+                "a model can be saved while its source is there"
+            ) from error
 
-
-def _stored(source: Path, name: str) -> bytes:
-    """One file of a model folder or ``.nemo`` file."""
-    try:
-        if source.is_dir():
-            return (source / name).read_bytes()
-        with tarfile.open(source, "r:") as tar:
-            member = tar.extractfile(f"./{FOLDER}/{name}")
-            assert member is not None
-            return member.read()
-    except (OSError, KeyError, tarfile.TarError) as error:
-        raise ModelError(
-            f"{source}, from which this model was loaded, no longer holds {name} ({error}); "
-            "a model can be saved while its source is there"
-        ) from error
+    return Source(str(archive), load_config(unpacked), read)

@@ -19,15 +19,14 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from diffusion_asr.audio import SAMPLE_RATE
-from diffusion_asr.checkpoint import load_config
 from diffusion_asr.encoder import AcousticMemory
 from diffusion_asr.errors import ModelError
 from diffusion_asr.objective import canvas_losses
 from diffusion_asr.pretrained import load_parts, model_folder
-from diffusion_asr.recognizer import Hypothesis, Recognizer
-from diffusion_asr.sampler import collapse
+from diffusion_asr.recognizer import Recognizer
 from diffusion_asr.transcript import Transcript
-from diffusion_asr_nemo.archive import FOLDER, FolderConnector, write_folder
+from diffusion_asr.tuned import Source, copy_model, write_tuned
+from diffusion_asr_nemo.archive import FOLDER, FolderConnector, source_of
 from diffusion_asr_nemo.clips import Clip, clips_of, entry_clip, loader, read_entries, samples_of, whole_file
 from diffusion_asr_nemo.hypotheses import to_nemo
 from diffusion_asr_nemo.toolkit import nemo_errors
@@ -91,10 +90,9 @@ class DiffusionASRModel(ASRModel, ASRTranscriptionMixin):  # type: ignore[misc]
             folder = folder or model_folder(cfg.get("checkpoint") or "canvas-base")
             # NeMo's constructor sets up data sets, which need the vocabulary: the recogniser comes first.
             self.recognizer = Recognizer(load_parts(folder))
-            self._folder_config = load_config(folder)
+            self._source = _restored_source(folder) or Source.of(folder)
             # Core reads the merges when a text is first spelled; by then NeMo has deleted what it unpacked.
             self.recognizer.parts.vocabulary.encode("a first text", "en")
-        self._source = _restored_source() or folder
         self._tuned = False
         super().__init__(cfg=cfg, trainer=trainer)
         self._save_restore_connector = FolderConnector()
@@ -141,15 +139,21 @@ class DiffusionASRModel(ASRModel, ASRTranscriptionMixin):  # type: ignore[misc]
         """None are on NVIDIA's servers."""
         return []
 
-    def save_folder(self, folder: Path) -> None:
+    def save_folder(self, folder: Path, refiner: bool = True) -> None:
         """Write a model folder that ``Recognizer.from_pretrained`` loads; trained weights are float32.
 
+        Args:
+            folder: The folder to make.
+            refiner: See ``diffusion_asr.tuned.write_tuned``; False leaves the text to the denoiser alone.
+
         Raises:
-            RecognitionError: What this model was loaded from is gone.
+            RecognitionError: What this model was loaded from is gone, or ``folder`` exists.
         """
-        weights = {k: v.detach().float().contiguous() for k, v in self.canvas.state_dict().items()}
         with nemo_errors():
-            write_folder(self._source, self._folder_config, folder, weights if self._tuned else None)
+            if self._tuned or not refiner:
+                write_tuned(self._source, folder, self.canvas.state_dict(), refiner)
+            else:
+                copy_model(self._source, folder)
 
     def load_state_dict(self, state_dict: Any, *args: Any, **kwargs: Any) -> Any:
         """Take a Lightning checkpoint's weights, in float32."""
@@ -214,30 +218,31 @@ class DiffusionASRModel(ASRModel, ASRTranscriptionMixin):  # type: ignore[misc]
         """NeMo's would pad clips under 1 s on both sides, which moves the times of their words."""
         return loader([Clip(samples) for samples in config["audio_tensors"]], config["batch_size"])
 
-    def _transcribe_forward(self, batch: Any, trcfg: Any) -> list[tuple[Transcript, list[int]]]:
+    def _transcribe_forward(self, batch: Any, trcfg: Any) -> list[Transcript]:
         return [self._recognise(clip, trcfg) for clip in clips_of(batch)]
 
     def _transcribe_output_processing(self, outputs: Any, trcfg: Any) -> list[Any]:
         timed = bool(trcfg.timestamps or trcfg.return_hypotheses)
-        return [to_nemo(transcript, tokens, timed) for transcript, tokens in outputs]
+        return [to_nemo(transcript, self._spelled(transcript), timed) for transcript in outputs]
 
-    def _recognise(self, clip: Clip, trcfg: Any) -> tuple[Transcript, list[int]]:
-        """Words of one clip and the tokens that spell them."""
-        tokens: list[int] = []
+    def _spelled(self, transcript: Transcript) -> list[int]:
+        """Ids of the pieces that spell a transcript.
 
-        def collect(_: float, heard: Hypothesis) -> None:
-            tokens.extend(token for token, _, _ in collapse(heard.denoised.canvas))
+        Not those of the canvas: core hands canvases out with all their steps, whose alignments take half as
+        long again as the recognition.
+        """
+        spell = self.recognizer.parts.vocabulary.encode
+        return [piece for s in transcript.segments for piece in spell(s.text, s.language or "en")]
 
+    def _recognise(self, clip: Clip, trcfg: Any) -> Transcript:
         channels = getattr(trcfg, "channel_selector", None)
         source = clip.source if whole_file(clip, channels) else samples_of(clip, channels)
-        transcript = self.recognizer.transcribe(
+        return self.recognizer.transcribe(
             source,
             language=clip.language or _asked_language(trcfg) or self.cfg.get("language"),
             steps=getattr(trcfg, "steps", None) or self.decoding.steps,
             init=self.decoding.init,
-            on_hypothesis=collect,
         )
-        return transcript, tokens
 
     # -- fine-tuning
 
@@ -321,12 +326,12 @@ def _restored_folder() -> Path | None:
     return folder
 
 
-def _restored_source() -> Path | None:
-    """Where that folder can be found again: the ``.nemo`` file, or a folder that someone unpacked."""
+def _restored_source(unpacked: Path) -> Source | None:
+    """Where the files of a model being restored stay: its ``.nemo`` file, or a folder someone unpacked."""
     if _restored_folder() is None:
         return None
     path = Path(AppState().model_restore_path)
-    return path / FOLDER if path.is_dir() else path
+    return Source.of(path / FOLDER) if path.is_dir() else source_of(path, unpacked)
 
 
 def _asked_language(trcfg: Any) -> str | None:

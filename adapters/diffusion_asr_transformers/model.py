@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,13 +17,10 @@ from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutput
 
-from diffusion_asr.checkpoint import load_config, save
-from diffusion_asr.errors import ModelError
-from diffusion_asr.pretrained import model_folder
 from diffusion_asr.recognizer import Recognizer
+from diffusion_asr.tuned import Source, copy_model, write_tuned
 
 FOLDER = "recognizer"
-_DENOISER = "denoiser.safetensors"
 
 
 class DiffusionASRConfig(PreTrainedConfig):  # type: ignore[misc]
@@ -96,21 +92,11 @@ class DiffusionASRForSpeech(PreTrainedModel):  # type: ignore[misc]
         Raises:
             ModelError: What this model was loaded from is gone, or the target holds a model already.
         """
-        source, target = model_folder(self.config.checkpoint), Path(save_directory) / FOLDER
-        signed = load_config(source)
-        if target.exists():
-            raise ModelError(f"{target} exists: choose another folder, or remove it")
-        target.mkdir(parents=True)
-        tuned = self._state() != self._loaded
-        for name in signed["sha256"]:
-            if not (tuned and name == _DENOISER):
-                shutil.copyfile(source / name, target / name)
-        if tuned:
-            weights = {k: v.detach().float().contiguous() for k, v in self.denoiser.state_dict().items()}
-            kept = {k: v for k, v in signed.items() if k not in ("format", "sha256")}
-            save(target, kept, {"denoiser": weights})
+        source, target = Source.of(self.config.checkpoint), Path(save_directory) / FOLDER
+        if self._state() != self._loaded:
+            write_tuned(source, target, self.denoiser.state_dict())
         else:
-            shutil.copyfile(source / "config.json", target / "config.json")
+            copy_model(source, target)
         config = DiffusionASRConfig(FOLDER, self.config.languages, architectures=[type(self).__name__])
         config.save_pretrained(save_directory)
 

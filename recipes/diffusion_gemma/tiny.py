@@ -1,0 +1,81 @@
+"""``diffusion-gemma-tiny``: the reference architecture at 13 M parameters on canvas-base's memory and pieces.
+
+It starts from canvas-base where that is cheap: token embeddings (their first principal components) and slot
+acoustics, which become the projector. All layers start from random weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from diffusion_asr.denoiser import CanvasDenoiser
+from diffusion_asr.diffusion_gemma.backbone import BackboneConfig, build, embeddings
+from diffusion_asr.diffusion_gemma.denoiser import DiffusionGemmaDenoiser
+from diffusion_asr.diffusion_gemma.projector import AudioProjector, ProjectorConfig
+from diffusion_asr.diffusion_gemma.prompt import Prompt
+
+SPECIAL = ("bos", "begin of audio", "audio", "end of audio")
+
+
+def time_prompt(pieces: int, languages: Sequence[str]) -> Prompt:
+    """Special tokens follow the pieces: those of ``SPECIAL``, then one a language."""
+    bos, begin, audio, end = range(pieces, pieces + len(SPECIAL))
+    first = pieces + len(SPECIAL)
+    before = {code: (bos, first + n, begin) for n, code in enumerate(languages)}
+    return Prompt(audio, before, dict.fromkeys(languages, (end,)))
+
+
+def sizes(pieces: int, languages: int, **changes: int) -> BackboneConfig:
+    """A backbone for that many pieces; its padding is no piece (transformers never trains padding)."""
+    special = pieces + len(SPECIAL) + languages
+    given = {"pad": special, "bos": pieces, "eos": special, "canvas": 376, "feed_forward": 512}
+    return BackboneConfig(vocabulary=special + 1, **{**given, **changes})
+
+
+def acoustics_projector(states: int, width: int, stride: int, hidden: int | None = None) -> ProjectorConfig:
+    """One convolution over twice the slot, as canvas-base gathers a slot's acoustics."""
+    hidden = hidden or states
+    return ProjectorConfig(((states, hidden, 2 * stride, stride),), (hidden, width))
+
+
+def new_tiny(base: CanvasDenoiser, **changes: int) -> DiffusionGemmaDenoiser:
+    """An untrained model that starts from canvas-base's denoiser."""
+    config = base.config
+    shape = sizes(config.vocabulary, len(config.languages), **changes)
+    projector = AudioProjector(acoustics_projector(config.d_model, shape.d_model, config.slot_frames))
+    prompt = time_prompt(config.vocabulary, config.languages)
+    model = DiffusionGemmaDenoiser(build(shape), projector, prompt, "time")
+    with torch.no_grad():
+        axes = _start_embeddings(embeddings(model.backbone), base.embed_tokens.weight.float())
+        _start_projector(projector, base, axes)
+    return model
+
+
+def _start_embeddings(table: Tensor, known: Tensor) -> Tensor:
+    """Fill the pieces' rows with principal components, of length 1 on average; the axes (D, d)."""
+    centred = known - known.mean(0)
+    axes: Tensor = torch.linalg.eigh(centred.T @ centred).eigenvectors[:, -table.shape[1] :]
+    rows = centred @ axes
+    table[: len(rows)] = rows / rows.norm(dim=1).mean()
+    special = table[len(rows) :]
+    special.copy_(torch.randn(special.shape) / table.shape[1] ** 0.5)
+    return axes
+
+
+def _start_projector(projector: AudioProjector, base: CanvasDenoiser, axes: Tensor) -> None:
+    """canvas-base's slot acoustics along the same axes; audio embeddings come out of about unit size."""
+    conv, linear, width = projector.convolutions[0], projector.linears[0], base.config.d_model
+    assert isinstance(conv, nn.Conv1d)
+    assert isinstance(linear, nn.Linear)
+    conv.weight.copy_(base.gather.weight.float().view(width, -1, width).transpose(1, 2))
+    conv.bias.copy_(base.gather.bias.float())  # type: ignore[union-attr]
+    projector.norm.load_state_dict(base.inject_norm.state_dict())
+    linear.weight.copy_(axes.T @ base.inject.weight.float())
+    linear.bias.copy_(base.inject.bias.float() @ axes)
+    normed = torch.randn(512, width) * projector.norm.weight + projector.norm.bias  # type: ignore[operator]
+    scale = linear(normed).square().mean().sqrt()
+    linear.weight.div_(scale)
+    linear.bias.div_(scale)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -26,6 +26,9 @@ from diffusion_asr.transcript import Segment, Transcript, Word
 from diffusion_asr.vad import SpeechDetector
 from diffusion_asr.vocabulary import Vocabulary
 from diffusion_asr.words import Calibration, join, to_words
+
+if TYPE_CHECKING:
+    from diffusion_asr.diffusion_gemma.loading import LoadOptions
 
 Init = Literal["draft", "noise"]
 AUTO = "auto"
@@ -90,14 +93,25 @@ class Recognizer:
         self._detector: SpeechDetector | None = None
 
     @classmethod
-    def from_pretrained(cls, name: str | os.PathLike[str] = "canvas-base") -> Recognizer:
-        """Load the embedded model by name, or a model folder.
+    def from_pretrained(
+        cls, name: str | os.PathLike[str] = "canvas-base", options: LoadOptions | None = None
+    ) -> Recognizer:
+        """Load the embedded model by name, a model folder, or a DiffusionGemma adapter of a hub.
+
+        Args:
+            name: A name, a folder, or ``organisation/model`` (``@revision`` pins it).
+            options: Where a DiffusionGemma's parts are and how to compute; see ``diffusion_gemma.loading``.
 
         Raises:
             ModelError: Unknown name, or a folder that is missing, corrupt or of another format.
+            ToolkitMissingError: A DiffusionGemma without transformers.
         """
-        from diffusion_asr.pretrained import load_parts
+        from diffusion_asr.pretrained import is_adapter, load_parts
 
+        if is_adapter(name):
+            from diffusion_asr.diffusion_gemma.recognizer import DiffusionGemmaRecognizer
+
+            return DiffusionGemmaRecognizer.load(str(name), options)
         return cls(load_parts(name))
 
     @property
@@ -115,21 +129,7 @@ class Recognizer:
         Raises:
             AudioError: Wrong shape, empty, longer than 30 s, or not finite.
         """
-        if waveforms.ndim != 2 or waveforms.shape[1] == 0 or len(waveforms) == 0:
-            raise AudioError(f"waveforms must be (batch, samples), not {tuple(waveforms.shape)}")
-        most = int(30 * audio.SAMPLE_RATE)
-        if waveforms.shape[1] > most:
-            seconds = waveforms.shape[1] / audio.SAMPLE_RATE
-            raise AudioError(f"a clip of {seconds:.1f} s: encode takes 30 s at most; use transcribe")
-        if lengths is not None:
-            fits = lengths.shape == (len(waveforms),) and int(lengths.min()) > 0
-            if not fits or int(lengths.max()) > waveforms.shape[1]:
-                shape = tuple(waveforms.shape)
-                raise AudioError(
-                    f"lengths {lengths.tolist()} do not fit waveforms {shape}: one for each, above 0"
-                )
-        if not bool(torch.isfinite(waveforms).all()):
-            raise AudioError("waveforms hold NaN or infinite samples; repair or drop the clip")
+        check_waveforms(waveforms, lengths)
         return self.parts.encoder.encode(waveforms, lengths)
 
     def detect_language(self, memory: AcousticMemory) -> list[dict[str, float]]:
@@ -274,6 +274,25 @@ class Recognizer:
         if self._detector is None:
             self._detector = SpeechDetector()
         return self._detector
+
+
+def check_waveforms(waveforms: Tensor, lengths: Tensor | None) -> None:
+    """Raise ``AudioError`` unless these can be encoded; see ``Recognizer.encode``."""
+    if waveforms.ndim != 2 or waveforms.shape[1] == 0 or len(waveforms) == 0:
+        raise AudioError(f"waveforms must be (batch, samples), not {tuple(waveforms.shape)}")
+    most = int(30 * audio.SAMPLE_RATE)
+    if waveforms.shape[1] > most:
+        seconds = waveforms.shape[1] / audio.SAMPLE_RATE
+        raise AudioError(f"a clip of {seconds:.1f} s: encode takes 30 s at most; use transcribe")
+    if lengths is not None:
+        fits = lengths.shape == (len(waveforms),) and int(lengths.min()) > 0
+        if not fits or int(lengths.max()) > waveforms.shape[1]:
+            shape = tuple(waveforms.shape)
+            raise AudioError(
+                f"lengths {lengths.tolist()} do not fit waveforms {shape}: one for each, above 0"
+            )
+    if not bool(torch.isfinite(waveforms).all()):
+        raise AudioError("waveforms hold NaN or infinite samples; repair or drop the clip")
 
 
 def _options(steps: int | None, init: str) -> SamplerOptions:

@@ -1,0 +1,283 @@
+"""Put the published system together: adapter, backbone, acoustic encoder and tokenizer.
+
+An adapter's folder holds the projector and LoRA as safetensors (``layout``), ``config.json`` and, if it
+comes from PEFT, ``adapter_config.json``. Settings that its publisher does not state are in ``Settings``, with
+what is known about them, and can be given.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffusion_asr.diffusion_gemma import layout, lora, resources
+from diffusion_asr.diffusion_gemma.denoiser import DiffusionGemmaDenoiser
+from diffusion_asr.diffusion_gemma.hub import Hub
+from diffusion_asr.diffusion_gemma.projector import AudioProjector
+from diffusion_asr.diffusion_gemma.prompt import ANY, Prompt
+from diffusion_asr.diffusion_gemma.toolkit import DiffusionGemmaForBlockDiffusion
+from diffusion_asr.diffusion_gemma.vocabulary import GemmaVocabulary
+from diffusion_asr.encoder import EncoderConfig, WhisperEncoder
+from diffusion_asr.errors import ModelError
+
+_WEIGHTS = ("*.json", "*.safetensors")
+_LANGUAGES = {
+    "en": "English", "de": "German", "fr": "French", "es": "Spanish", "hi": "Hindi", "zh": "Mandarin Chinese",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What an adapter was trained with; ``config.json`` may state each by name.
+
+    Attributes:
+        backbone: Its backbone.
+        encoder: Its acoustic encoder.
+        subsample_factor: Encoder frames to one audio embedding.
+        lora_alpha: LoRA's scale times its rank; not published for the reference system.
+        audio_token, begin_token, end_token: Ids around and in the audio slots.
+        before, after: The instruction around the audio; ``{language}`` is the language's English name.
+            The reference system's wording is not public: these are Gemma's turn marks and a plain request.
+        blank: CTC's blank.
+        padded: Hear clips padded to 30 s, as the reference system does.
+    """
+
+    backbone: str = "google/diffusiongemma-26B-A4B-it"
+    encoder: str = "openai/whisper-small"
+    subsample_factor: int = 8
+    lora_alpha: float | None = None
+    audio_token: int = 258881
+    begin_token: int = 256000
+    end_token: int = 258883
+    before: str = "<bos><|turn>user\n"
+    after: str = "Transcribe the speech in {language}.<turn|>\n<|turn>model\n"
+    blank: int = 0
+    padded: bool = True
+
+    @classmethod
+    def read(cls, folder: Path) -> Settings:
+        """From ``config.json`` and ``adapter_config.json``, where they are there.
+
+        Raises:
+            ModelError: Files that are no JSON objects.
+        """
+        stated = {**_json(folder / "adapter_config.json"), **_json(folder / "config.json")}
+        known = {each.name for each in fields(cls)}
+        return cls(**{name: value for name, value in stated.items() if name in known and value is not None})
+
+
+def _json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        data = json.loads(path.read_text(encoding="utf8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: not readable JSON ({error})") from error
+    if not isinstance(data, dict):
+        raise ModelError(f"{path}: not a JSON object")
+    return data
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOptions:
+    """Where to find the parts, and where and how to compute.
+
+    Attributes:
+        backbone, encoder: A folder or a hub's name (``@revision`` pins it); None takes the adapter's.
+        hub: How to reach the hub.
+        device: "cpu", "cuda", "auto" (several devices); None takes a GPU if there is one.
+        dtype: Of the backbone; None is bf16 on a GPU, what it is stored in elsewhere.
+        quantise: "8bit" or "4bit" (bitsandbytes, CUDA; experts that are no linear layers stay as they are),
+            or a quantisation config of transformers.
+        settings: Changes to what the adapter states.
+    """
+
+    backbone: str | None = None
+    encoder: str | None = None
+    hub: Hub = field(default_factory=Hub)
+    device: str | None = None
+    dtype: torch.dtype | None = None
+    quantise: Any = None
+    settings: Mapping[str, Any] | None = None
+
+    @property
+    def place(self) -> str:
+        """The device."""
+        return self.device or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The parts of a token-canvas system."""
+
+    denoiser: DiffusionGemmaDenoiser
+    encoder: WhisperEncoder
+    vocabulary: GemmaVocabulary
+    settings: Settings
+    name: str
+
+
+def load(name: str, options: LoadOptions) -> Loaded:
+    """Load an adapter with its backbone. All that headers can tell is checked before weights are read.
+
+    Raises:
+        ModelError: A part that is missing, does not fit or has no room; the message says what to do.
+    """
+    folder = options.hub.folder(name, _WEIGHTS)
+    settings = _settings(folder, options)
+    found = layout.headers(folder)
+    adapter = layout.understand(found, settings.subsample_factor)
+    if adapter.rank and settings.lora_alpha is None:
+        raise ModelError(
+            f"{folder} does not state lora_alpha, which scales its LoRA (rank {adapter.rank}): give it with "
+            "LoadOptions(settings={'lora_alpha': …})"
+        )
+    encoder_folder = options.hub.folder(options.encoder or settings.encoder, _WEIGHTS)
+    encoder_config = _encoder_config(encoder_folder, adapter.projector.convolutions[0][0])
+    home = _checked_backbone(options.backbone or settings.backbone, options, adapter.projector.linears[-1])
+    vocabulary = GemmaVocabulary(home / "tokenizer.json")
+    prompt = _prompt(settings, vocabulary)
+    encoder = load_encoder(encoder_folder, encoder_config)
+    backbone = _backbone(home, options)
+    projector = AudioProjector(adapter.projector)
+    stored = layout.read(found, adapter.parts.values())
+    projector.load_state_dict({own: stored[theirs] for own, theirs in adapter.parts.items()})
+    if adapter.rank:
+        lora.adapt(backbone, adapter.rank, float(settings.lora_alpha or 0))
+        lora.fill(backbone, layout.read(found, adapter.lora))
+    projector.to(backbone.lm_head.weight.device)
+    model = DiffusionGemmaDenoiser(backbone, projector, prompt, "token").eval().requires_grad_(False)
+    return Loaded(model, encoder, vocabulary, settings, Path(name).name if Path(name).is_dir() else name)
+
+
+def _settings(folder: Path, options: LoadOptions) -> Settings:
+    try:
+        return replace(Settings.read(folder), **dict(options.settings or {}))
+    except TypeError as error:
+        known = ", ".join(each.name for each in fields(Settings))
+        raise ModelError(f"settings: {error}; there are {known}") from error
+
+
+def _prompt(settings: Settings, vocabulary: GemmaVocabulary) -> Prompt:
+    """Instruction tokens for every language, and for none."""
+    names = {ANY: "the language that is spoken", **_LANGUAGES}
+
+    def ids(text: str) -> dict[str, tuple[int, ...]]:
+        return {c: tuple(vocabulary.literal(text.format(language=name))) for c, name in names.items()}
+
+    before = {code: (*text, settings.begin_token) for code, text in ids(settings.before).items()}
+    after = {code: (settings.end_token, *text) for code, text in ids(settings.after).items()}
+    return Prompt(settings.audio_token, before, after)
+
+
+def _checked_backbone(name: str, options: LoadOptions, width: int) -> Path:
+    """The backbone's folder, once its size and width are known to suit: small files first, then weights."""
+    small = options.hub.folder(name, ("*.json",))
+    text = _json(small / "config.json").get("text_config", {})
+    if not text:
+        raise ModelError(f"{small}: its config.json is no DiffusionGemma's: give the folder of a backbone")
+    if text.get("hidden_size") != width:
+        raise ModelError(
+            f"the adapter writes {width} values, the backbone {name} reads {text.get('hidden_size')}: "
+            "give the backbone that the adapter was trained on"
+        )
+    index = _json(small / "model.safetensors.index.json").get("metadata", {}).get("total_size")
+    if index and options.quantise is None:
+        resources.check(int(index * resources.SPARE), options.place, name)
+    home = options.hub.folder(name, _WEIGHTS)
+    stored = layout.headers(home).values()
+    dtype = options.dtype or (torch.bfloat16 if options.place != "cpu" else _stored_dtype(stored))
+    quantise = options.quantise if isinstance(options.quantise, str) else None
+    resources.check(resources.needed(stored, dtype, quantise), options.place, name)
+    return home
+
+
+def _stored_dtype(entries: Any) -> torch.dtype:
+    kinds = {entry.kind for entry in entries}
+    return torch.bfloat16 if "BF16" in kinds else torch.float16 if "F16" in kinds else torch.float32
+
+
+def _backbone(home: Path, options: LoadOptions) -> Any:
+    """By transformers' own loader, from a folder, without code and without pickles."""
+    dtype = options.dtype or (torch.bfloat16 if options.place != "cpu" else "auto")
+    arguments: dict[str, Any] = {"dtype": dtype, "local_files_only": True, "use_safetensors": True}
+    if options.place != "cpu":
+        arguments["device_map"] = options.place
+    if options.quantise is not None:
+        arguments["quantization_config"] = _quantisation(options.quantise)
+    try:
+        return DiffusionGemmaForBlockDiffusion.from_pretrained(home, **arguments).eval()
+    except (OSError, ValueError, RuntimeError, ImportError, KeyError) as error:
+        raise ModelError(f"{home}: the backbone cannot be loaded ({error})") from error
+
+
+def _quantisation(wanted: Any) -> Any:
+    if wanted not in ("8bit", "4bit"):
+        return wanted
+    from transformers import BitsAndBytesConfig
+
+    skip = {"llm_int8_skip_modules": ["lm_head", "vision_tower", "embed_vision"]}
+    if wanted == "8bit":
+        return BitsAndBytesConfig(load_in_8bit=True, **skip)
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16, **skip
+    )
+
+
+def _encoder_config(folder: Path, width: int) -> EncoderConfig:
+    """Sizes of a Whisper encoder that feeds a projector of this width."""
+    stated = _json(folder / "config.json")
+    try:
+        config = EncoderConfig(
+            stated["num_mel_bins"], stated["d_model"], stated["encoder_layers"],
+            stated["encoder_attention_heads"], stated["max_source_positions"],
+        )  # fmt: skip
+    except KeyError as error:
+        raise ModelError(f"{folder}: its config.json is no Whisper's (it lacks {error})") from error
+    if config.d_model != width:
+        raise ModelError(
+            f"the projector reads acoustic states of width {width}, {folder.name} gives {config.d_model}: "
+            "give the encoder that the adapter was trained on"
+        )
+    return config
+
+
+def load_encoder(folder: Path, config: EncoderConfig) -> WhisperEncoder:
+    """A Whisper's encoder from transformers' layout.
+
+    Raises:
+        ModelError: Weights that do not fit.
+    """
+    found = layout.headers(folder)
+    names = {n.split("encoder.", 1)[1]: n for n in found if n.startswith(("model.encoder.", "encoder."))}
+    stored = layout.read(found, names.values())
+    tensors: dict[str, Tensor] = {own: stored[theirs].float() for own, theirs in names.items()}
+    with torch.device("meta"):
+        encoder = WhisperEncoder(config)
+    try:
+        encoder.load_state_dict(tensors, assign=True)
+    except RuntimeError as error:
+        raise ModelError(f"{folder}: not the Whisper of its config.json: {error}") from error
+    return encoder.eval().requires_grad_(False)
+
+
+def save_adapter(folder: Path, model: DiffusionGemmaDenoiser, settings: Settings) -> None:
+    """Write projector, LoRA and settings in the published layout; the settings last."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    projector = {name: value.detach().cpu() for name, value in model.projector.state_dict().items()}
+    save_file(projector, folder / "projector.safetensors", metadata={"format": "pt"})
+    adapters = {name: value.cpu().contiguous() for name, value in lora.stored(model.backbone).items()}
+    if adapters:
+        save_file(adapters, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    stated = asdict(settings)
+    temporary = folder / "config.tmp"
+    temporary.write_text(json.dumps(stated, indent=1, ensure_ascii=False) + "\n", encoding="utf8")
+    temporary.replace(folder / "config.json")

@@ -13,12 +13,7 @@ from diffusion_asr.attribution import Turn
 from diffusion_asr.errors import ToolkitMissingError
 from diffusion_asr_pyannote import toolkit as _toolkit  # telemetry off before pyannote.audio is imported
 from diffusion_asr_pyannote.diarization import OfflineDiarization
-from diffusion_asr_pyannote.diarizer import (
-    PipelineInputError,
-    PyannoteDiarizer,
-    meeting_diarizer,
-    turns_of,
-)
+from diffusion_asr_pyannote.diarizer import PipelineInputError, PyannoteDiarizer, meeting_diarizer, turns_of
 from diffusion_asr_pyannote.pipeline import SpeakerAttributedTranscription, SpeakerTranscript
 
 TOOLKIT = "pyannote.audio"

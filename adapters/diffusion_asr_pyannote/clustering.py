@@ -24,6 +24,7 @@ from diffusion_asr_pyannote import toolkit as _toolkit  # noqa: F401 - telemetry
 from pyannote.audio.pipelines.clustering import AgglomerativeClustering  # isort: skip
 
 Array = NDArray[Any]
+MOST = 4000  # embeddings that found clusters: memory grows with the square
 UNUSED = -2  # pyannote's mark for "in no cluster"
 
 
@@ -48,11 +49,14 @@ class ProjectedClustering(AgglomerativeClustering):  # type: ignore[misc]  # pya
         self._min_active = min_active
 
     def filter_embeddings(self, embeddings: Array, segmentations: Any = None) -> tuple[Array, Array, Array]:
-        """Those that are long enough to found clusters."""
+        """Those that are long enough to found clusters; evenly spread ones of very many."""
         found: tuple[Array, Array, Array] = super().filter_embeddings(
             embeddings, segmentations, min_active_ratio=self._min_active
         )
-        return found
+        if len(found[0]) <= MOST:
+            return found
+        kept = np.linspace(0, len(found[0]) - 1, MOST).round().astype(int)
+        return found[0][kept], found[1][kept], found[2][kept]
 
     def __call__(
         self, embeddings: Array, segmentations: Any = None, **options: Any

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from diffusion_asr.attribution import Turn
 from diffusion_asr.audio import SAMPLE_RATE, Samples
 from diffusion_asr.errors import DiffusionASRError
 from diffusion_asr.meeting import Diarization, SpeakerCount, Stage
-from diffusion_asr_pyannote import toolkit as _toolkit
+from diffusion_asr_pyannote import toolkit as _toolkit  # telemetry off first
 
 from pyannote.audio import Pipeline  # isort: skip
 from pyannote.core import Annotation  # isort: skip
@@ -77,10 +76,8 @@ class PyannoteDiarizer:
 
 
 def meeting_diarizer() -> PyannoteDiarizer:
-    """The offline diarization of this package, for the command ``diffusion-asr meeting``."""
-    kept = (OFFLINE / "SHA256SUMS").read_bytes() + (OFFLINE / "config.yaml").read_bytes()
-    name = f"pyannote {_toolkit.VERSION} offline {hashlib.sha256(kept).hexdigest()[:16]}"
-    return PyannoteDiarizer(Pipeline.from_pretrained(OFFLINE), name)
+    """The offline diarization of this package, for ``diffusion_asr.meeting``."""
+    return PyannoteDiarizer(Pipeline.from_pretrained(OFFLINE), f"pyannote.audio {_toolkit.VERSION} offline")
 
 
 def turns_of(annotation: Annotation) -> list[Turn]:

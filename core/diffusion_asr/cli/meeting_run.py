@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import io
-import logging
 import time
-import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, redirect_stdout
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -20,7 +17,6 @@ from diffusion_asr.errors import LanguageError
 
 if TYPE_CHECKING:
     from diffusion_asr.meeting import MeetingOptions, MeetingResult, Stage
-    from diffusion_asr.recognizer import Recognizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +76,8 @@ class MeetingRun:
         try:
             with warnings_as_notes():
                 meeting = self._transcribe()
+        except LanguageError as error:
+            raise typer.BadParameter(str(error), param_hint="--language") from error
         except KeyboardInterrupt:
             kept = self.settings.state is not None and self.settings.state.exists()
             say("interrupted; the same command goes on from here" if kept else "interrupted")
@@ -93,19 +91,20 @@ class MeetingRun:
         self._tell(meeting, where, time.monotonic() - begin)
 
     def _transcribe(self) -> MeetingResult:
+        import torch
+
         from diffusion_asr.audio import read_blocks
         from diffusion_asr.meeting import transcribe_meeting
 
         read_blocks(self.file)  # checks the path at once and would read later
-        options = self._options()
-        recognizer = self._load()
+        if self.settings.threads is not None:
+            torch.set_num_threads(self.settings.threads)
         with ExitStack() as stack:
-            stack.enter_context(_quiet_toolkits())
             return transcribe_meeting(
                 self.file,
-                recognizer,
+                self.settings.model,
                 self.settings.rttm,
-                options,
+                self._options(),
                 state=self.settings.state,
                 keep_state=True,
                 resume=self.settings.resume,
@@ -128,20 +127,6 @@ class MeetingRun:
             trace=chosen.report is not None,
         )
 
-    def _load(self) -> Recognizer:
-        import torch
-
-        from diffusion_asr.recognizer import Recognizer
-
-        if self.settings.threads is not None:
-            torch.set_num_threads(self.settings.threads)
-        recognizer = Recognizer.from_pretrained(self.settings.model)
-        try:
-            recognizer.check_language(self.settings.language)
-        except LanguageError as error:
-            raise typer.BadParameter(str(error), param_hint="--language") from error
-        return recognizer
-
     def _report(self, meeting: MeetingResult, path: Path) -> None:
         from diffusion_asr.report import write_report
 
@@ -159,22 +144,6 @@ class MeetingRun:
             people, speed = len(meeting.speakers), meeting.duration / max(seconds, 1e-3)
             count = f"{people} speaker{'' if people == 1 else 's'}, {meeting.duration:.1f} s"
             say(f"{self.file} -> {', '.join(written)} ({count}, {speed:.1f} x real time)")
-
-
-@contextmanager
-def _quiet_toolkits() -> Iterator[None]:
-    """What the diarizer's toolkits log and print is of no use to whoever runs a command."""
-    from diffusion_asr.audio import AudioWarning
-
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("always", AudioWarning)
-        try:
-            yield
-        finally:
-            logging.disable(before)
 
 
 @contextmanager

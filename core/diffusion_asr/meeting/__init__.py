@@ -7,7 +7,14 @@
 """
 
 from diffusion_asr.attribution import Turn
-from diffusion_asr.meeting.diarizer import Diarization, DiarizationError, Diarizer, SpeakerCount, Stage
+from diffusion_asr.meeting.diarizer import (
+    Diarization,
+    DiarizationError,
+    Diarizer,
+    KnownTurns,
+    SpeakerCount,
+    Stage,
+)
 from diffusion_asr.meeting.engine import (
     DEFAULT_ORDER,
     ORDERS,
@@ -17,6 +24,7 @@ from diffusion_asr.meeting.engine import (
     transcribe_meeting,
 )
 from diffusion_asr.meeting.journal import ResumeError
+from diffusion_asr.meeting.offline import offline_diarizer
 from diffusion_asr.meeting.result import MeetingResult, SegmentTrace
 from diffusion_asr.meeting.rttm import read_rttm
 
@@ -26,6 +34,7 @@ __all__ = [
     "Diarization",
     "DiarizationError",
     "Diarizer",
+    "KnownTurns",
     "MeetingOptions",
     "MeetingResult",
     "MeetingWarning",
@@ -35,6 +44,7 @@ __all__ = [
     "SpeakerCount",
     "Stage",
     "Turn",
+    "offline_diarizer",
     "read_rttm",
     "transcribe_meeting",
 ]

@@ -1,20 +1,16 @@
-"""What a meeting needs of a diarization, checked and tidied; and where the one of the command comes from."""
+"""What a meeting needs of a diarization, checked and tidied."""
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from diffusion_asr.adapters import DISTRIBUTION, adapters
 from diffusion_asr.attribution import Turn, exclusive
 from diffusion_asr.audio import Samples
-from diffusion_asr.errors import DiffusionASRError, ToolkitMissingError
+from diffusion_asr.errors import DiffusionASRError
 from diffusion_asr.formats.base import one_line, token
-
-ADAPTER = "pyannote"  # its module has ``meeting_diarizer()``
 
 
 class DiarizationError(DiffusionASRError):
@@ -94,25 +90,6 @@ class KnownTurns:
     def diarize(self, samples: Samples, count: SpeakerCount, stage: Stage) -> Diarization:
         """See ``Diarizer.diarize``."""
         return self.diarization
-
-
-def offline_diarizer() -> Diarizer:
-    """The diarization of the pyannote adapter, whose weights come with this package.
-
-    Raises:
-        ToolkitMissingError: pyannote.audio is not installed; the message says how to.
-    """
-    found = {adapter.name: adapter for adapter in adapters()}.get(ADAPTER)
-    install = found.install_command if found else f"pip install '{DISTRIBUTION}[{ADAPTER}]'"
-    others = "or say who speaks when with --rttm, or --channels-as-speakers for one channel each"
-    try:
-        module = importlib.import_module(found.module if found else f"diffusion_asr_{ADAPTER}")
-    except ImportError as error:
-        raise ToolkitMissingError(
-            f"finding out who speaks needs pyannote.audio, which cannot be imported: {install}; {others}"
-        ) from error
-    diarizer: Diarizer = module.meeting_diarizer()
-    return diarizer
 
 
 def tidied(found: Diarization, duration: float) -> Diarization:

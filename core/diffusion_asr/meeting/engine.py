@@ -7,15 +7,12 @@ decodes piece by piece, so that a piece's words are its speaker's.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
-
-import torch
 
 import diffusion_asr
 from diffusion_asr.attribution import LIMIT, TurnIndex, assign, join
@@ -29,10 +26,11 @@ from diffusion_asr.meeting.diarizer import (
     Diarizer,
     SpeakerCount,
     Stage,
-    offline_diarizer,
     tidied,
 )
 from diffusion_asr.meeting.journal import Decoded, Journal
+from diffusion_asr.meeting.model import Model
+from diffusion_asr.meeting.offline import offline_diarizer
 from diffusion_asr.meeting.result import MeetingResult
 from diffusion_asr.meeting.rttm import read_rttm
 from diffusion_asr.meeting.sound import Sound, blocks, opened
@@ -89,7 +87,7 @@ class MeetingOptions:
 
 def transcribe_meeting(
     source: Any,
-    recognizer: Recognizer | None = None,
+    recognizer: Recognizer | str | os.PathLike[str] = "canvas-base",
     diarizer: Diarizer | str | os.PathLike[str] | None = None,
     options: MeetingOptions | None = None,
     *,
@@ -107,7 +105,7 @@ def transcribe_meeting(
 
     Args:
         source: A path, or samples (samples,) or (channels, samples).
-        recognizer: None loads the embedded model.
+        recognizer: Or a model's name or folder, which is loaded when the diarization is done.
         diarizer: An RTTM file of somebody else's, or any ``Diarizer``; None is the offline one of the
             pyannote adapter. Not used if channels are speakers.
         options: How.
@@ -128,10 +126,10 @@ def transcribe_meeting(
         ResumeError: The state cannot be kept.
     """
     options = options or MeetingOptions()
-    recognizer = recognizer or Recognizer.from_pretrained()
-    recognizer.check_language(options.language)
+    model = Model(recognizer)
+    model.check_language(options.language)
     with opened(source, sample_rate, options.channels_as_speakers) as sound:
-        run = _Run(sound, recognizer, _chosen(diarizer, sound, options), options, stage or _silent)
+        run = _Run(sound, model, _chosen(diarizer, sound, options), options, stage or _silent)
         journal = Journal(
             None if state is None else Path(state),
             run.about() if state is not None else {},
@@ -169,12 +167,12 @@ class _Run:
     def __init__(
         self,
         sound: Sound,
-        recognizer: Recognizer,
+        model: Model,
         diarizer: Diarizer | None,
         options: MeetingOptions,
         stage: Stage,
     ) -> None:
-        self.sound, self.recognizer, self.diarizer = sound, recognizer, diarizer
+        self.sound, self.model, self.diarizer = sound, model, diarizer
         self.options, self.stage = options, stage
         self.detector = SpeechDetector()
         self.channels: list[channels.Channel] = []
@@ -184,7 +182,7 @@ class _Run:
         chosen = self.options
         return {
             "recording": self.sound.digest,
-            "model": _model_digest(self.recognizer),
+            "model": self.model.digest,
             "diarization": "channels" if self.diarizer is None else self.diarizer.name,
             "version of diffusion-asr": diffusion_asr.__version__,
             "language": chosen.language or "auto",
@@ -246,7 +244,7 @@ class _Run:
     def _decode(self, diarization: Diarization, journal: Journal) -> list[Decoded]:
         chosen = self.options
         decoder = Decoder(
-            self.recognizer, chosen.language, chosen.steps, chosen.init, chosen.seed, chosen.trace
+            self.model.recognizer, chosen.language, chosen.steps, chosen.init, chosen.seed, chosen.trace
         )
         total = self.sound.duration * len(self.sound.tracks)
         self.stage("decoding", 0.0, total)
@@ -277,18 +275,6 @@ class _Run:
 
 def _when(segment: Segment) -> tuple[float, float]:
     return segment.start, segment.end
-
-
-def _model_digest(recognizer: Recognizer) -> str:
-    """Tells a model from one with other weights."""
-    parts = recognizer.parts
-    found = hashlib.blake2b(f"{parts.name} {parts.version}".encode(), digest_size=16)
-    for module in (parts.encoder, parts.denoiser, parts.language, parts.refiner):
-        for name, value in module.state_dict().items() if module is not None else ():
-            if isinstance(value, torch.Tensor):  # packed int8 layers are something else
-                found.update(name.encode())
-                found.update(value.detach().contiguous().flatten().view(torch.uint8).numpy().data)
-    return found.hexdigest()
 
 
 def _silent(stage: str, done: float, total: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -51,7 +52,16 @@ class Sound:
 
 def blocks(track: Samples) -> Iterator[Samples]:
     """A track in pieces of 30 s that are in memory."""
-    return (np.array(track[n : n + _BLOCK]) for n in range(0, len(track), _BLOCK))
+    for n in range(0, len(track), _BLOCK):
+        yield np.array(track[n : n + _BLOCK])
+        release(track)
+
+
+def release(track: Samples) -> None:
+    """Lets go of the pages of a mapped file that were read; they are read again if need be."""
+    mapped = getattr(track, "_mmap", None)
+    if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 @contextmanager

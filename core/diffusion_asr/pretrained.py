@@ -121,6 +121,10 @@ def load_parts(name: str | os.PathLike[str]) -> Parts:
     """
     folder = model_folder(name)
     config = load_config(folder)
+    if isinstance(config.get("denoiser"), dict) and config["denoiser"].get("kind") == "diffusion-gemma":
+        from diffusion_asr.diffusion_gemma.folder import load_model
+
+        return load_model(folder, config)
     try:
         refiner = _refiner(config, folder)
         encoder, denoiser, language = _build(config, folder, refiner)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -25,7 +26,7 @@ from torch.nn import functional as F
 from diffusion_asr.denoiser import Slots
 from diffusion_asr.diffusion_gemma import backbone as backbones
 from diffusion_asr.diffusion_gemma.projector import AudioProjector
-from diffusion_asr.diffusion_gemma.prompt import Prompt, PromptRows, scatter
+from diffusion_asr.diffusion_gemma.prompt import ANY, Prompt, PromptRows, scatter
 from diffusion_asr.diffusion_gemma.toolkit import DynamicCache
 from diffusion_asr.encoder import AcousticMemory
 from diffusion_asr.errors import ModelError
@@ -62,6 +63,14 @@ class GemmaState(NamedTuple):
         )  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class TimeCanvas:
+    """What a recogniser asks of a denoiser with a time canvas."""
+
+    languages: tuple[str, ...]
+    slot_frames: int
+
+
 class DiffusionGemmaDenoiser(nn.Module):
     """See the module's text."""
 
@@ -80,6 +89,12 @@ class DiffusionGemmaDenoiser(nn.Module):
                 "give the backbone that the adapter was trained on"
             )
         prompt.check(vocabulary, 0, backbones.window(backbone))
+
+    @property
+    def config(self) -> TimeCanvas:
+        """Languages that the prompt knows, and encoder frames to an audio embedding."""
+        languages = tuple(code for code in self.prompt.before if code != ANY)
+        return TimeCanvas(languages, self.projector.config.subsampling)
 
     @property
     def device(self) -> torch.device:

@@ -37,7 +37,6 @@ class DiffusionGemmaRecognizer(Recognizer):
     def __init__(self, loaded: Loaded, sampling: GemmaSamplerOptions | None = None) -> None:
         self.loaded, self.sampling = loaded, sampling or GemmaSamplerOptions()
         self.model = loaded.denoiser
-        self._languages_known = tuple(code for code in self.model.prompt.before if code != ANY)
         parts = Parts(
             encoder=loaded.encoder, denoiser=cast("Any", self.model), language=cast("Any", None),
             vocabulary=loaded.vocabulary, calibration=Calibration(), name=loaded.name, version="",
@@ -53,11 +52,6 @@ class DiffusionGemmaRecognizer(Recognizer):
     def load(cls, name: str, options: LoadOptions | None = None) -> DiffusionGemmaRecognizer:
         """An adapter by folder or hub name; see ``loading.load``."""
         return cls(load(name, options or LoadOptions()))
-
-    @property
-    def languages(self) -> tuple[str, ...]:
-        """Codes of the languages that the prompt can ask for."""
-        return self._languages_known
 
     def encode(self, waveforms: Tensor, lengths: Tensor | None = None) -> AcousticMemory:
         """See ``Recognizer.encode``; padded to 30 s if the adapter was trained so."""

@@ -1,0 +1,132 @@
+"""A small DiffusionGemma with a time canvas as a signed model folder, beside canvas-base.
+
+It hears by canvas-base's encoder, which is not stored again: the folder names it and signs it, so another
+version of canvas-base is noticed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from diffusion_asr.checkpoint import load_config, pack, save, unpack
+from diffusion_asr.diffusion_gemma import backbone as backbones
+from diffusion_asr.diffusion_gemma.backbone import BackboneConfig
+from diffusion_asr.diffusion_gemma.denoiser import DiffusionGemmaDenoiser, GemmaState
+from diffusion_asr.diffusion_gemma.projector import AudioProjector, ProjectorConfig
+from diffusion_asr.diffusion_gemma.prompt import Prompt
+from diffusion_asr.draft import FirstCanvas
+from diffusion_asr.errors import ModelError
+from diffusion_asr.recognizer import Parts
+
+KIND = "diffusion-gemma"
+_SHARED = ("encoder.safetensors", "language.safetensors", "vocabulary.json", "bpe.json")
+_HINT = "Reinstall the package or fetch the model again."
+
+
+class HeardDraft:
+    """The projector's own say in every slot, through the head: the first canvas."""
+
+    def __init__(self, model: DiffusionGemmaDenoiser, pieces: int) -> None:
+        self.model, self.pieces = model, pieces
+
+    @torch.inference_mode()
+    def first_canvas(self, state: Any) -> FirstCanvas:
+        """See ``Draft.first_canvas``."""
+        prepared = cast("GemmaState", state)
+        return FirstCanvas(self.model.heard_logits(prepared.heard)[..., : self.pieces].argmax(-1))
+
+
+def save_model(
+    folder: Path,
+    model: DiffusionGemmaDenoiser,
+    sizes: BackboneConfig,
+    name: str,
+    version: str,
+    base: str = "canvas-base",
+    calibration: Mapping[str, float] | None = None,
+) -> None:
+    """Write a signed folder: int8 by row with float16 scales, as canvas-base is stored."""
+    from diffusion_asr.pretrained import model_folder
+
+    signed = load_config(model_folder(base))["sha256"]
+    config = {
+        "name": name,
+        "version": version,
+        "base": {"name": base, "sha256": {file: signed[file] for file in _SHARED}},
+        "denoiser": {
+            "kind": KIND,
+            "languages": list(model.prompt.before),
+            "slot_frames": model.projector.config.subsampling,
+            "backbone": asdict(sizes),
+            "projector": asdict(model.projector.config),
+            "prompt": asdict(model.prompt),
+        },
+        "calibration": dict(calibration or {"a": 1.0, "b": 0.0}),
+    }
+    weights = {
+        "backbone": pack(_detached(backbones.stored(model.backbone))),
+        "projector": pack(_detached(model.projector.state_dict())),
+    }
+    save(folder, config, cast("dict[str, Mapping[str, Tensor]]", weights))
+
+
+def _detached(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().float().cpu() for name, value in tensors.items()}
+
+
+def load_model(folder: Path, config: Mapping[str, Any]) -> Parts:
+    """What ``save_model`` wrote; ``config`` is the folder's, its files already verified.
+
+    Raises:
+        ModelError: A part that is missing or does not fit, or another canvas-base than it was made for.
+    """
+    from diffusion_asr.pretrained import load_parts, model_folder
+    from diffusion_asr.words import Calibration
+
+    try:
+        base, about = str(config["base"]["name"]), config["denoiser"]
+        expected: Mapping[str, str] = config["base"]["sha256"]
+        sizes = BackboneConfig(**about["backbone"])
+        shape = about["projector"]
+        projector = AudioProjector(
+            ProjectorConfig(
+                tuple(tuple(each) for each in shape["convolutions"]), tuple(shape["linears"]), shape["normed"]
+            )
+        )
+        prompt = Prompt(
+            about["prompt"]["audio"], _ids(about["prompt"]["before"]), _ids(about["prompt"]["after"])
+        )
+        calibration = Calibration(**config["calibration"])
+        title, version = str(config["name"]), str(config["version"])
+        unsigned = {"backbone.safetensors", "projector.safetensors"} - set(config["sha256"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{folder / 'config.json'} lacks or misstates a part: {error!r}. {_HINT}") from error
+    if unsigned:
+        raise ModelError(f"{folder / 'config.json'} does not sign {', '.join(sorted(unsigned))}. {_HINT}")
+    signed = load_config(model_folder(base))["sha256"]
+    if changed := [file for file, digest in expected.items() if signed.get(file) != digest]:
+        raise ModelError(
+            f"{folder} was made for another {base} ({', '.join(changed)} differ): use its release"
+        )
+    shared = load_parts(base)
+    backbone = backbones.build(sizes)
+    backbones.fill(backbone, unpack(folder / "backbone.safetensors", torch.float32))
+    try:
+        projector.load_state_dict(unpack(folder / "projector.safetensors", torch.float32))
+    except RuntimeError as error:
+        raise ModelError(f"{folder / 'projector.safetensors'} does not fit: {error}. {_HINT}") from error
+    model = DiffusionGemmaDenoiser(backbone, projector, prompt, "time").eval().requires_grad_(False)
+    return Parts(
+        shared.encoder, cast("Any", model), shared.language, shared.vocabulary, calibration, title, version,
+        HeardDraft(model, len(shared.vocabulary)),
+    )  # fmt: skip
+
+
+def _ids(stored: Mapping[str, list[int]]) -> dict[str, tuple[int, ...]]:
+    return {code: tuple(ids) for code, ids in stored.items()}

@@ -51,6 +51,16 @@ def test_a_wrong_speaker_is_an_error_of_attribution() -> None:
     assert found["DER"] == 50.0
 
 
+def test_a_long_meeting_of_many_is_told_apart_too() -> None:
+    """An exact search over all assignments would not end here."""
+    said = [(4.0 * n, 4.0 * n + 4, f"s{n % 5}", f"this is sentence number x{n} of five") for n in range(200)]
+    heard = [(a, b, "s0" if n % 10 == 3 else who, text) for n, (a, b, who, text) in enumerate(said)]
+    found = rates(meeting(*heard), meeting(*said))
+    assert found["WER"] == 0
+    assert found["ORC-WER"] < 3  # greedy: an upper bound of 0
+    assert found["cpWER"] == 20.0  # each tenth is missing from one and too much for another
+
+
 def test_a_word_at_the_wrong_time_is_an_error_of_time() -> None:
     late = meeting((0, 2, "a", "good morning to all"), (60, 62, "b", "thank you very much"))
     found = rates(replace(late, duration=70.0))

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from diffusion_asr.errors import FormatError
 from diffusion_asr.formats import FORMATS, parse, render
 from diffusion_asr.transcript import Segment, Transcript, Word
 
@@ -314,6 +315,21 @@ def test_subtitle_text_cannot_break_a_cue() -> None:
     assert render(transcript, "srt") == "1\n00:00:00,000 --> 00:00:01,000\na -> b\n2 < 3 & <i>\n"
     assert render(transcript, "vtt").endswith("01.000\na --&gt; b\n2 &lt; 3 &amp; &lt;i&gt;\n")
     assert parse(render(transcript, "vtt"), "vtt")[0].segments[0].text == "a --> b\n2 < 3 & <i>"
+
+
+@pytest.mark.parametrize("form", ["json", "seglst"])
+def test_how_sure_a_speaker_is_and_who_is_talked_over_survive(form: str) -> None:
+    words = (Word("Yes", 0.0, 0.5, 0.9, "Ann", 0.75, True), Word("no.", 0.5, 1.0, 0.8, None, 0.0))
+    spoken = Transcript((Segment(0.0, 1.0, "Yes no.", words, "en", "Ann"),), 1.0, "talk")
+    assert parse(render(spoken, form), form) == [spoken]
+    wrong = render(spoken, form).replace('"overlapped": true', '"overlapped": 1')
+    with pytest.raises(FormatError, match="true or false"):
+        parse(wrong, form)
+    with pytest.raises(FormatError, match=r"speaker confidence 1\.5"):
+        render(
+            replace(spoken, segments=(Segment(0, 1, "x", (replace(words[0], speaker_confidence=1.5),)),)),
+            form,
+        )
 
 
 def test_a_colon_is_a_speaker_only_if_every_cue_has_one() -> None:

@@ -2,25 +2,29 @@
 
 meeteval assigns hypothesis speakers to reference speakers as cpWER does; jiwer aligns each pair's words. An
 error counts where its reference word is: among words that somebody else talks over, or among the others. A
-word too much counts with the reference word before it; a hypothesis speaker that stands for nobody counts
-with the others. The two parts add up to cpWER.
+word too much counts where it was heard: at the time of an overlapped reference word, or elsewhere. The two
+parts add up to cpWER.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import jiwer
 from meeteval.io import SegLST
 from meeteval.wer.api import cpwer
 
-from diffusion_asr.attribution import Turn
+from diffusion_asr.attribution import Turn, TurnIndex
 from diffusion_asr.scoring import Rate, Scored, comparable, score
-from diffusion_asr.transcript import Segment, Transcript
+from diffusion_asr.transcript import Segment, Transcript, Word
 
 OVERLAPPED, ALONE = "cpWER overlapped", "cpWER alone"
 _NOBODY = "unknown"
+_INSTANT = 0.005  # seconds
+
+Marked = tuple[str, bool]  # a word as it is compared, and whether somebody else talks over it
 
 
 def scored(truth: Transcript, speech: Transcript, found: Transcript, turns: Sequence[Turn]) -> Scored:
@@ -36,7 +40,7 @@ def scored(truth: Transcript, speech: Transcript, found: Transcript, turns: Sequ
     heard = Transcript(tuple(Segment(t.start, t.end, "", speaker=t.speaker) for t in turns), found.duration)
     rates = {name: rate for name, rate in words.rates.items() if name != "DER"}
     (talk,) = score([_named(speech, truth)], [_named(heard, truth)])
-    rates |= talk.rates or {"DER": Rate(1.0, 1.0)}  # nobody found: all of it is missed
+    rates["DER"] = talk.rates["DER"]
     return Scored(words.recording, words.language, rates | by_overlap(truth, found))
 
 
@@ -47,7 +51,9 @@ def _named(transcript: Transcript, like: Transcript) -> Transcript:
 def by_overlap(truth: Transcript, found: Transcript) -> dict[str, Rate]:
     """Errors among overlapped words, by cpWER's assignment, and among the others."""
     said = {name: _marked(segments) for name, segments in _streams(truth).items()}
-    heard = {name: [w for w, _ in _marked(segments)] for name, segments in _streams(found).items()}
+    crowded = TurnIndex(Turn(w.start, w.end, "") for w in truth.words if w.overlapped)
+    there = _at_time(found, crowded)
+    heard = {name: _marked(segments) for name, segments in _streams(there).items()}
     wrong = {True: 0, False: 0}
     for ours, theirs in _assignment(said, heard):
         reference, words = said.get(ours or "", []), heard.get(theirs or "", [])
@@ -60,6 +66,17 @@ def by_overlap(truth: Transcript, found: Transcript) -> dict[str, Rate]:
     }
 
 
+def _at_time(found: Transcript, crowded: TurnIndex) -> Transcript:
+    """What was heard, each word marked as overlapped if its middle is when the reference's words are."""
+
+    def marked(word: Word) -> Word:
+        middle = (word.start + word.end) / 2
+        return replace(word, overlapped=bool(crowded.during(middle - _INSTANT, middle + _INSTANT)))
+
+    segments = [replace(s, words=tuple(map(marked, s.words))) for s in found.segments]
+    return replace(found, segments=tuple(segments))
+
+
 def _streams(transcript: Transcript) -> dict[str, list[Segment]]:
     streams: dict[str, list[Segment]] = {}
     for segment in sorted(transcript.segments, key=lambda s: s.start):
@@ -67,9 +84,9 @@ def _streams(transcript: Transcript) -> dict[str, list[Segment]]:
     return streams
 
 
-def _marked(segments: Sequence[Segment]) -> list[tuple[str, bool]]:
-    """A speaker's words as they are compared, and whether somebody else talks over each."""
-    out: list[tuple[str, bool]] = []
+def _marked(segments: Sequence[Segment]) -> list[Marked]:
+    """A speaker's words, in order."""
+    out: list[Marked] = []
     for segment in segments:
         whole = comparable(segment.text, segment.language).split()
         apart = [
@@ -85,33 +102,30 @@ def _marked(segments: Sequence[Segment]) -> list[tuple[str, bool]]:
 
 
 def _assignment(
-    said: dict[str, list[tuple[str, bool]]], heard: dict[str, list[str]]
+    said: Mapping[str, Sequence[Marked]], heard: Mapping[str, Sequence[Marked]]
 ) -> list[tuple[str | None, str | None]]:
     """Pairs of speakers; None stands for nobody."""
     if not any(heard.values()) or not any(said.values()):
         return [*((name, None) for name in said), *((None, name) for name in heard)]
-    result = cpwer(
-        SegLST(_rows({name: [w for w, _ in stream] for name, stream in said.items()})),
-        SegLST(_rows(heard)),
-    )
+    result = cpwer(SegLST(_rows(said)), SegLST(_rows(heard)))
     return list(result["meeting"].assignment)
 
 
-def _rows(streams: dict[str, list[str]]) -> list[dict[str, Any]]:
+def _rows(streams: Mapping[str, Sequence[Marked]]) -> list[dict[str, Any]]:
     whole = {"session_id": "meeting", "start_time": 0.0, "end_time": 1.0}
-    return [whole | {"speaker": name, "words": " ".join(words)} for name, words in streams.items() if words]
+    texts = {name: " ".join(word for word, _ in stream) for name, stream in streams.items()}
+    return [whole | {"speaker": name, "words": text} for name, text in texts.items() if text]
 
 
-def _errors(reference: Sequence[tuple[str, bool]], words: Sequence[str]) -> list[tuple[bool, int]]:
+def _errors(reference: Sequence[Marked], words: Sequence[Marked]) -> list[tuple[bool, int]]:
     """Where errors are, and how many."""
     if not reference:
-        return [(False, len(words))]
-    found = jiwer.process_words(" ".join(word for word, _ in reference), " ".join(words))
+        return [(overlapped, 1) for _, overlapped in words]
+    said, heard = (" ".join(word for word, _ in stream) for stream in (reference, words))
     out = []
-    for chunk in found.alignments[0]:
+    for chunk in jiwer.process_words(said, heard).alignments[0]:
         if chunk.type == "insert":
-            before = max(chunk.ref_start_idx - 1, 0)
-            out.append((reference[before][1], chunk.hyp_end_idx - chunk.hyp_start_idx))
+            out += [(overlapped, 1) for _, overlapped in words[chunk.hyp_start_idx : chunk.hyp_end_idx]]
         elif chunk.type != "equal":
-            out += [(over, 1) for _, over in reference[chunk.ref_start_idx : chunk.ref_end_idx]]
+            out += [(overlapped, 1) for _, overlapped in reference[chunk.ref_start_idx : chunk.ref_end_idx]]
     return out

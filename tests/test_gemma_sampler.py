@@ -74,3 +74,29 @@ def test_early_stops_equal_generate(stable: int) -> None:
     )  # fmt: skip
     assert torch.equal(torch.stack([clip.canvas for clip in mine]), theirs)
     assert len({clip.steps for clip in mine}) > 1
+
+
+def test_a_draft_is_the_first_canvas_and_the_trace_tells_every_step() -> None:
+    model = gemma_tiny.denoiser()
+    state = model.prepare(memory([80, 80]), ["en", "en"], canvas=10)
+    draft = torch.arange(20).view(2, 10)
+    options = GemmaSamplerOptions(4, 5.0, confident=None)
+    drafted, plain = (
+        GemmaSampler(model).sample(state, options, torch.Generator().manual_seed(1), first, trace=True)
+        for first in (draft, None)
+    )
+    for row, clip in enumerate(drafted):
+        assert [step.step for step in clip.trace] == [1, 2, 3, 4]
+        assert torch.equal(clip.trace[0].canvas, draft[row])
+        assert torch.equal(clip.trace[-1].predicted, clip.canvas)
+        assert torch.equal(clip.trace[-1].confidence, clip.confidence)
+        for before, after in zip(clip.trace[:-1], clip.trace[1:], strict=True):
+            assert before.accepted.any()
+            assert not torch.equal(after.canvas, before.canvas)
+        assert not torch.equal(clip.trace[0].canvas, plain[row].trace[0].canvas)
+
+
+def test_wrong_options() -> None:
+    for wrong in ({"steps": 0}, {"t_min": 0.8, "t_max": 0.4}, {"t_min": 0.0}, {"entropy_bound": -1.0}):
+        with pytest.raises(ValueError, match=r"step|temperatures|entropy_bound"):
+            GemmaSamplerOptions(**wrong)  # type: ignore[arg-type]

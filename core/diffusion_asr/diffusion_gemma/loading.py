@@ -123,11 +123,46 @@ class Loaded:
     name: str
 
 
-def load(name: str, options: LoadOptions) -> Loaded:
-    """Load an adapter with its backbone. All that headers can tell is checked before weights are read.
+@dataclass(frozen=True)
+class Base:
+    """What an adapter adapts."""
+
+    backbone: Any
+    encoder: WhisperEncoder
+    vocabulary: GemmaVocabulary
+    prompt: Prompt
+    settings: Settings
+
+
+def load_base(
+    settings: Settings, options: LoadOptions, heard: int | None = None, width: int | None = None
+) -> Base:
+    """Backbone, encoder and tokenizer. All that headers can tell is checked before weights are read.
+
+    Args:
+        settings: Which ones, and the prompt.
+        options: Where from, where to, how.
+        heard: Width of acoustic states that a projector expects.
+        width: Width of embeddings that it writes.
 
     Raises:
         ModelError: A part that is missing, does not fit or has no room; the message says what to do.
+    """
+    encoder_folder = options.hub.folder(options.encoder or settings.encoder, _WEIGHTS)
+    encoder_config = _encoder_config(encoder_folder, heard)
+    home = _checked_backbone(options.backbone or settings.backbone, options, width)
+    vocabulary = GemmaVocabulary(home / "tokenizer.json")
+    prompt = _prompt(settings, vocabulary)
+    return Base(
+        _backbone(home, options), load_encoder(encoder_folder, encoder_config), vocabulary, prompt, settings
+    )
+
+
+def load(name: str, options: LoadOptions) -> Loaded:
+    """Load an adapter with what it adapts.
+
+    Raises:
+        ModelError: As ``load_base``; or an adapter that is damaged, unknown or does not fit.
     """
     folder = options.hub.folder(name, _WEIGHTS)
     settings = _settings(folder, options)
@@ -138,22 +173,18 @@ def load(name: str, options: LoadOptions) -> Loaded:
             f"{folder} does not state lora_alpha, which scales its LoRA (rank {adapter.rank}): give it with "
             "LoadOptions(settings={'lora_alpha': …})"
         )
-    encoder_folder = options.hub.folder(options.encoder or settings.encoder, _WEIGHTS)
-    encoder_config = _encoder_config(encoder_folder, adapter.projector.convolutions[0][0])
-    home = _checked_backbone(options.backbone or settings.backbone, options, adapter.projector.linears[-1])
-    vocabulary = GemmaVocabulary(home / "tokenizer.json")
-    prompt = _prompt(settings, vocabulary)
-    encoder = load_encoder(encoder_folder, encoder_config)
-    backbone = _backbone(home, options)
-    projector = AudioProjector(adapter.projector)
+    shape = adapter.projector
+    base = load_base(settings, options, shape.convolutions[0][0], shape.linears[-1])
+    projector = AudioProjector(shape)
     stored = layout.read(found, adapter.parts.values())
     projector.load_state_dict({own: stored[theirs] for own, theirs in adapter.parts.items()})
     if adapter.rank:
-        lora.adapt(backbone, adapter.rank, float(settings.lora_alpha or 0))
-        lora.fill(backbone, layout.read(found, adapter.lora))
-    projector.to(backbone.lm_head.weight.device)
-    model = DiffusionGemmaDenoiser(backbone, projector, prompt, "token").eval().requires_grad_(False)
-    return Loaded(model, encoder, vocabulary, settings, Path(name).name if Path(name).is_dir() else name)
+        lora.adapt(base.backbone, adapter.rank, float(settings.lora_alpha or 0))
+        lora.fill(base.backbone, layout.read(found, adapter.lora))
+    projector.to(base.backbone.lm_head.weight.device)
+    model = DiffusionGemmaDenoiser(base.backbone, projector, base.prompt, "token").eval()
+    title = Path(name).name if Path(name).is_dir() else name
+    return Loaded(model.requires_grad_(False), base.encoder, base.vocabulary, settings, title)
 
 
 def _settings(folder: Path, options: LoadOptions) -> Settings:
@@ -176,13 +207,13 @@ def _prompt(settings: Settings, vocabulary: GemmaVocabulary) -> Prompt:
     return Prompt(settings.audio_token, before, after)
 
 
-def _checked_backbone(name: str, options: LoadOptions, width: int) -> Path:
+def _checked_backbone(name: str, options: LoadOptions, width: int | None) -> Path:
     """The backbone's folder, once its size and width are known to suit: small files first, then weights."""
     small = options.hub.folder(name, ("*.json",))
     text = _json(small / "config.json").get("text_config", {})
     if not text:
         raise ModelError(f"{small}: its config.json is no DiffusionGemma's: give the folder of a backbone")
-    if text.get("hidden_size") != width:
+    if width is not None and text.get("hidden_size") != width:
         raise ModelError(
             f"the adapter writes {width} values, the backbone {name} reads {text.get('hidden_size')}: "
             "give the backbone that the adapter was trained on"
@@ -230,7 +261,7 @@ def _quantisation(wanted: Any) -> Any:
     )
 
 
-def _encoder_config(folder: Path, width: int) -> EncoderConfig:
+def _encoder_config(folder: Path, width: int | None) -> EncoderConfig:
     """Sizes of a Whisper encoder that feeds a projector of this width."""
     stated = _json(folder / "config.json")
     try:
@@ -240,7 +271,7 @@ def _encoder_config(folder: Path, width: int) -> EncoderConfig:
         )  # fmt: skip
     except KeyError as error:
         raise ModelError(f"{folder}: its config.json is no Whisper's (it lacks {error})") from error
-    if config.d_model != width:
+    if width is not None and config.d_model != width:
         raise ModelError(
             f"the projector reads acoustic states of width {width}, {folder.name} gives {config.d_model}: "
             "give the encoder that the adapter was trained on"

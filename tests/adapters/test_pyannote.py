@@ -32,9 +32,12 @@ from pyannote.database.util import load_rttm
 from pyannote.metrics.diarization import DiarizationErrorRate
 
 import diffusion_asr_pyannote as adapter
+from diffusion_asr import audio
 from diffusion_asr.attribution import Turn, attribute, exclusive, join, split
 from diffusion_asr.errors import DiffusionASRError, ModelError
 from diffusion_asr.formats import render
+from diffusion_asr.meeting import DiarizationError, SpeakerCount, offline_diarizer
+from diffusion_asr.meeting.diarizer import tidied
 from diffusion_asr.recognizer import Recognizer
 from diffusion_asr.transcript import Segment, Transcript, Word
 from diffusion_asr_pyannote import models
@@ -278,6 +281,32 @@ def test_any_diarization_that_gives_turns_is_taken(pipeline: Any) -> None:
     assert all(w.speaker == "of 2" for w in out.words if w.start > 1.5)
 
 
+def test_the_command_finds_the_same_turns_in_a_process_of_its_own(meeting: Any) -> None:
+    stages: list[str] = []
+    samples = audio.read(SAMPLE)
+    found = offline_diarizer().diarize(samples, SpeakerCount(2), lambda name, *_: stages.append(name))
+    ours, theirs = adapter.turns_of(meeting.speaker_diarization), tidied(found, 30.0).turns
+    assert [t.speaker for t in ours] == [t.speaker for t in theirs]
+    assert [x for t in ours for x in (t.start, t.end)] == pytest.approx(
+        [x for t in theirs for x in (t.start, t.end)]
+    )
+    assert {"segmentation", "embeddings"} <= set(stages)
+
+
+def test_a_failure_in_that_process_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    diarizer = offline_diarizer()
+    monkeypatch.setattr(diarizer, "_module", "no_such_module")
+    with pytest.raises(DiarizationError, match="no_such_module"):
+        diarizer.diarize(np.zeros(16_000, np.float32), SpeakerCount(), lambda *_: None)
+
+
+def test_two_labels_that_are_written_the_same_way_are_told() -> None:
+    turns = Annotation()
+    turns[Span(0.0, 1.0)], turns[Span(1.0, 2.0)] = 1, "1"
+    with pytest.raises(ValueError, match="two speakers of the same name"):
+        adapter.turns_of(turns)
+
+
 # --- bad input: the toolkit's kind of error, our message
 
 
@@ -395,6 +424,7 @@ GUARDED = """
 import os, pickle, socket, sys
 def forbidden(*a, **k): raise SystemExit("FORBIDDEN: network or pickle")
 import diffusion_asr_pyannote as adapter
+from diffusion_asr import audio
 assert os.environ["PYANNOTE_METRICS_ENABLED"] == "0"
 from pyannote.audio import Pipeline
 from pyannote.audio.telemetry.metrics import is_metrics_enabled

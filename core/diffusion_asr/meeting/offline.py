@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -125,6 +126,8 @@ def _main(module: str, raw: str, known: str, threads: str) -> None:
 
 def _diarized(module: str, raw: Path, count: SpeakerCount, told: IO[str]) -> Diarization:
     samples = np.memmap(raw, np.float32, "c")  # torch wants memory that can be written to; nothing is
+    with suppress(OSError):  # where a mapped file can go, nothing is left behind if the parent is killed
+        raw.unlink()
 
     def stage(name: str, done: float, total: float, /) -> None:
         _tell(told, {"stage": [name, float(done), float(total)]})

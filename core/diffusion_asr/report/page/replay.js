@@ -7,6 +7,8 @@ const replay = {
   start() {
     byId("replay").hidden = !data.replays.length;
     if (!data.replays.length) return;
+    // Decoding that began with the model's own first guess has an empty canvas at step 0, no noise.
+    if (!data.replays.some(({ steps }) => steps[0])) byId("replay-title").textContent = "From draft to text";
     byId("step").addEventListener("input", () => {
       this.stop();
       this.draw();

@@ -1,0 +1,20 @@
+"""A tiny run's running average as a signed model folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from diffusion_asr.diffusion_gemma.folder import save_model
+from diffusion_asr.pretrained import load_parts
+from recipes.diffusion_gemma.tiny import new_tiny, sizes
+
+
+def export(run: Path, out: Path, version: str) -> None:
+    """Write ``out``, which ``diffusion-asr transcribe --model OUT`` reads."""
+    base = load_parts("canvas-base").denoiser
+    model = new_tiny(base)
+    model.load_state_dict(torch.load(run / "last.pt", weights_only=True)["average"])
+    shape = sizes(base.config.vocabulary, len(base.config.languages))
+    save_model(out, model, shape, "diffusion-gemma-tiny", version)

@@ -113,7 +113,7 @@ def tidied(found: Diarization, duration: float) -> Diarization:
         ]
         for view in (found.turns, found.turns if found.exclusive is None else found.exclusive)
     )
-    return Diarization(tuple(merged(turns)), tuple(exclusive(single)))
+    return Diarization(tuple(merged(turns)), tuple(merged(exclusive(merged(single)))))
 
 
 def merged(turns: Iterable[Turn]) -> list[Turn]:

@@ -14,6 +14,7 @@ losses and once without CTC: same data, same start, same steps. Reported on unse
 from __future__ import annotations
 
 import random
+import sys
 from dataclasses import asdict, dataclass
 
 import torch
@@ -171,12 +172,17 @@ def ablate(options: AblationOptions) -> dict[str, dict[str, float]]:
     language = new_model(options)
     train(language, world, options, LossOptions(ctc=0.0), options.text_steps, silent=True)
     known = {name: value.clone() for name, value in language.backbone.state_dict().items()}
-    found["backbone alone"] = judge(language, world, options)
+    found["backbone alone"] = _told("backbone alone", judge(language, world, options))
     for name, ctc in (("without CTC", 0.0), ("with CTC", 1.0)):
         model = new_model(options)
         model.backbone.load_state_dict(known)
         torch.manual_seed(options.seed)
         lora.adapt(model.backbone, options.rank, 2.0 * options.rank)
         train(model, world, options, LossOptions(ctc=ctc), options.steps, silent=False)
-        found[name] = judge(model, world, options)
+        found[name] = _told(name, judge(model, world, options))
     return found
+
+
+def _told(name: str, result: dict[str, float]) -> dict[str, float]:
+    print(f"{name}: {result}", file=sys.stderr, flush=True)
+    return result

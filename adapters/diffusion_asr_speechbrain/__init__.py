@@ -10,6 +10,7 @@ YAML files for SpeechBrain's own recipes lie in the project's ``recipes/speechbr
 from pathlib import Path
 
 from diffusion_asr_speechbrain import toolkit as _toolkit
+from diffusion_asr_speechbrain.checkpoints import export
 from diffusion_asr_speechbrain.inference import DiffusionASR
 from diffusion_asr_speechbrain.module import DiffusionLoss, DiffusionModule, DiffusionSearcher
 from diffusion_asr_speechbrain.tokenizer import CanvasTokenizer
@@ -30,4 +31,5 @@ __all__ = [
     "DiffusionModule",
     "DiffusionSearcher",
     "RecognitionError",
+    "export",
 ]

@@ -245,6 +245,12 @@ def test_trained_weights_survive_nemo_and_core(archive: Path, tmp_path: Path) ->
     core = Recognizer.from_pretrained(tmp_path / "folder")
     (hypothesis,) = again.transcribe(str(CLIPS[-1]), timestamps=True, verbose=False)
     assert_same(hypothesis, core.transcribe(CLIPS[-1]))
+    again.save_folder(tmp_path / "alone", refiner=False)
+    alone = Recognizer.from_pretrained(tmp_path / "alone")
+    assert alone.parts.refiner is None
+    assert torch.equal(alone.parts.denoiser.null_bias, core.parts.denoiser.null_bias)
+    with pytest.raises(RecognitionError, match="exists: choose another folder"):
+        again.save_folder(tmp_path / "alone")
 
 
 def test_export_command_and_missing_toolkit(tmp_path: Path) -> None:

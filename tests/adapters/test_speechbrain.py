@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import jiwer
+import numpy as np
 import pytest
 import soundfile as sf
+import soxr
 import torch
 
 from diffusion_asr import Recognizer
@@ -27,6 +29,7 @@ from hyperpyyaml import load_hyperpyyaml  # noqa: E402
 from speechbrain.core import Brain  # noqa: E402
 from speechbrain.inference.interfaces import foreign_class  # noqa: E402
 
+from diffusion_asr.normalise import basic  # noqa: E402
 from recipes.speechbrain.prepare import write_csv  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
@@ -121,6 +124,84 @@ def test_bad_input_is_a_value_error_with_our_message(asr: Any, tmp_path: Path) -
     assert asr.transcribe_file(stereo) == ""
 
 
+def test_a_clip_of_48_khz_stereo_has_the_words_of_core(asr: Any, core: Recognizer, tmp_path: Path) -> None:
+    samples, rate = sf.read(DATA / CLIPS["en"], dtype="float32")
+    wide = soxr.resample(samples, rate, 48_000)
+    path = tmp_path / "wide.wav"
+    sf.write(path, np.stack([wide, 0.5 * wide], axis=1), 48_000)
+    text = asr.transcribe_file(path, language="en")
+    assert text == core.transcribe(path, "en").text
+    assert jiwer.wer(core.transcribe(DATA / CLIPS["en"], "en").text, text) < 0.2
+
+
+def test_empty_files_are_told_and_empty_sound_has_no_text(asr: Any, tmp_path: Path) -> None:
+    (tmp_path / "nothing.wav").touch()
+    with pytest.raises(ValueError, match=r"nothing.wav.*empty \(0 bytes\)"):
+        asr.transcribe_file(tmp_path / "nothing.wav")
+    with pytest.raises(ValueError, match="unknown language 'tlh'"):
+        asr.transcribe_file(DATA / CLIPS["en"], language="tlh")
+    sf.write(tmp_path / "header.wav", np.zeros(0, np.float32), 16_000)
+    assert asr.transcribe_file(tmp_path / "header.wav") == ""
+
+
+def test_without_the_toolkit_the_error_names_the_install_command() -> None:
+    code = "import sys; sys.modules['speechbrain'] = None; import diffusion_asr_speechbrain"
+    assert "pip install 'diffusion-asr[speechbrain]'" in python("-c", code).stderr
+
+
+def python(*arguments: object) -> subprocess.CompletedProcess[str]:
+    paths = os.pathsep.join(str(ROOT / folder) for folder in ("core", "adapters"))
+    environment = os.environ | {"PYTHONPATH": paths}
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def checkpoint(folder: Path, wer: float, shift: float) -> None:
+    """A checkpoint as the recipes save them, of a denoiser whose null token is so much likelier."""
+    module = adapter.DiffusionModule(trainable=True)
+    with torch.no_grad():
+        module.denoiser.null_bias += shift
+    keeper = sb.utils.checkpoints.Checkpointer(folder, recoverables={"whisper": module})
+    keeper.save_checkpoint(meta={"WER": wer})
+
+
+def test_the_best_checkpoint_becomes_a_model_folder(tmp_path: Path, core: Recognizer) -> None:
+    saved = tmp_path / "save"
+    checkpoint(saved, wer=9.0, shift=0.25)
+    checkpoint(saved, wer=12.0, shift=0.5)
+    done = python("-m", "diffusion_asr_speechbrain", "export", saved, tmp_path / "best")
+    assert done.returncode == 0, done.stderr[-2000:]
+    tuned = Recognizer.from_pretrained(tmp_path / "best").parts.denoiser.null_bias
+    assert torch.equal(tuned, (core.parts.denoiser.null_bias.float() + 0.25).to(tuned.dtype))
+    newest = max(saved.glob("CKPT*"))
+    assert adapter.export(newest, tmp_path / "alone", refiner=False) == newest / "whisper.ckpt"
+    again = adapter.DiffusionModule(str(tmp_path / "alone"))  # SpeechBrain goes on from it
+    assert again.recognizer.parts.refiner is None
+    assert torch.equal(
+        again.denoiser.null_bias, (core.parts.denoiser.null_bias.float() + 0.5).to(tuned.dtype)
+    )
+
+
+def test_what_is_no_checkpoint_is_told(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    pickled = tmp_path / "whisper.ckpt"
+    torch.save({"denoiser.null_bias": Path("not a tensor")}, pickled)
+    other = tmp_path / "other.ckpt"
+    torch.save({"denoiser.wrong": torch.zeros(1)}, other)
+    for source, message in (
+        (tmp_path / "none", "no such file or folder"),
+        (tmp_path / "empty", "holds no checkpoint"),
+        (pickled, "read safely"),
+        (other, "not of the denoiser"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            adapter.export(source, tmp_path / "out")
+    failed = python("-m", "diffusion_asr_speechbrain", "export", tmp_path / "none", tmp_path / "out")
+    assert failed.returncode == 1
+    assert "Traceback" not in failed.stderr
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.fixture
 def corpus(tmp_path: Path) -> Path:
     """CSV files of one English clip."""
@@ -189,10 +270,13 @@ def run_installed(recipe: str, given: dict[str, Any]) -> tuple[float, float]:
     ids = torch.tensor([tokenizer.build_inputs_with_special_tokens(tokenizer.encode(TEXT))])
     wave = torch.from_numpy(sf.read(DATA / CLIPS["en"], dtype="float32")[0])[None]
     batch = {"wavs": wave, "bos": ids[:, :-1], "eos": ids[:, 1:]}
-    brain = Recipe(hparams["modules"], hparams["whisper_opt_class"], hparams, {"device": "cpu"})
+    run_opts = {"device": "cpu"}
+    keeper = hparams["checkpointer"]
+    brain = Recipe(hparams["modules"], hparams["whisper_opt_class"], hparams, run_opts, keeper)
     batches: Any = torch.utils.data.DataLoader([batch], batch_size=None)  # type: ignore[arg-type]
     brain.fit(hparams["epoch_counter"], batches, batches)
     brain.evaluate(batches)
+    keeper.save_and_keep_only(meta={"WER": brain.result[1]}, min_keys=["WER"])
     return brain.result
 
 
@@ -201,6 +285,13 @@ def test_recipes_evaluate_and_fine_tune(recipe: str, corpus: Path, capsys: Any) 
     with capsys.disabled():
         print(f"\n{recipe}: {'scripts of ' + CLONE if CLONE else 'installed package, no clone given'}")  # noqa: T201
     run = run_script if CLONE else run_installed
-    first, last = run(recipe, overrides(corpus, recipe, 0)), run(recipe, overrides(corpus, recipe, 4))
+    given = overrides(corpus, recipe, 4)
+    first, last = run(recipe, overrides(corpus, recipe, 0)), run(recipe, given)
     assert last[0] < 0.6 * first[0]
     assert last[1] < first[1]
+    saved = Path(given["output_folder"]) / "save"
+    adapter.export(saved, corpus / "model")
+    models = Recognizer.from_pretrained(), Recognizer.from_pretrained(corpus / "model")
+    heard = [model.transcribe(DATA / CLIPS["en"], "en", steps=1).text for model in models]
+    before, after = (jiwer.wer(basic(TEXT, "en"), basic(text, "en")) for text in heard)
+    assert after < before

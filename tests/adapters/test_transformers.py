@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import soundfile as sf
+import soxr
 import torch
 
 from diffusion_asr import Recognizer
@@ -136,7 +140,34 @@ def test_bad_input_is_a_value_error_with_our_message(
         asr(inputs, **options)
 
 
-def test_silence_and_48_khz_stereo(asr: Any) -> None:
+def test_a_clip_of_48_khz_stereo_has_the_words_of_core(asr: Any, core: Recognizer, tmp_path: Path) -> None:
+    samples, rate = sf.read(DATA / CLIPS["en"], dtype="float32")
+    wide = soxr.resample(samples, rate, 48_000)
+    stereo, path = np.stack([wide, 0.5 * wide]), tmp_path / "wide.wav"
+    sf.write(path, stereo.T, 48_000, subtype="FLOAT")
+    expected = core.transcribe(path, "en").text
+    assert expected
+    assert asr(str(path), language="en")["text"] == expected
+    assert asr({"array": stereo, "sampling_rate": 48_000}, language="en")["text"] == expected
+
+
+def test_empty_files_are_told_and_empty_sound_has_no_text(asr: Any, tmp_path: Path) -> None:
+    (tmp_path / "nothing.wav").touch()
+    with pytest.raises(ValueError, match=r"nothing.wav.*empty \(0 bytes\)"):
+        asr(str(tmp_path / "nothing.wav"))
+    sf.write(tmp_path / "header.wav", np.zeros(0, np.float32), 16_000)
+    assert asr(str(tmp_path / "header.wav")) == {"text": ""}
+
+
+def test_without_the_toolkit_the_error_names_the_install_command() -> None:
+    code = "import sys; sys.modules['transformers'] = None; import diffusion_asr_transformers"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert "pip install 'diffusion-asr[transformers]'" in done.stderr
+
+
+def test_silence(asr: Any) -> None:
     for samples in (0, 1, 32000):
         assert asr(np.zeros(samples, np.float32), return_timestamps="word") == {"text": "", "chunks": []}
     loud = {"array": np.zeros((2, 48000), np.float32), "sampling_rate": 48000}

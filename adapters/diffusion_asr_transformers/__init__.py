@@ -12,12 +12,12 @@ and task.
 
 from pathlib import Path
 
-from transformers import AutoConfig, AutoModelForSpeechSeq2Seq
-from transformers.pipelines import PIPELINE_REGISTRY
-
-from diffusion_asr_transformers import toolkit as _toolkit
+from diffusion_asr_transformers import toolkit as _toolkit  # its error comes before transformers' own
 from diffusion_asr_transformers.model import DiffusionASRConfig, DiffusionASRForSpeech
 from diffusion_asr_transformers.pipeline import DiffusionASRPipeline, PipelineInputError
+
+from transformers import AutoConfig, AutoModelForSpeechSeq2Seq  # isort: skip
+from transformers.pipelines import PIPELINE_REGISTRY  # isort: skip
 
 TOOLKIT = "transformers"
 TOOLKIT_VERSION = _toolkit.VERSION

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from diffusion_asr import audio
+from diffusion_asr.adapters import adapters
 from diffusion_asr.attribution import Turn, TurnIndex
 from diffusion_asr.audio import SAMPLE_RATE
 from diffusion_asr.errors import (
@@ -427,12 +427,9 @@ def test_between_turns_the_nearer_one_has_the_floor_within_the_limit() -> None:
 
 
 @pytest.fixture
-def no_pyannote(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    from diffusion_asr.meeting import offline
-
-    found = [replace(a, version=None) for a in offline.adapters()]
-    monkeypatch.setattr(offline, "adapters", lambda: found)
-    return None  # type: ignore[return-value]
+def no_pyannote(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [replace(a, version=None) for a in adapters()]
+    monkeypatch.setattr("diffusion_asr.meeting.offline.adapters", lambda: found)
 
 
 @pytest.mark.usefixtures("no_pyannote")
@@ -453,6 +450,6 @@ def test_impossible_numbers_of_speakers_are_told(counts: tuple[int | None, ...],
 def test_wrong_options_are_refused_before_any_work() -> None:
     for wrong in ({"order": "sideways"}, {"limit": -1.0}, {"steps": 0}, {"init": "silence"}):
         with pytest.raises(ValueError, match=r"order|limit|step|init"):
-            MeetingOptions(**wrong)  # type: ignore[arg-type]
+            MeetingOptions(**wrong)
     with pytest.raises(LanguageError, match="unknown language 'xx'"):
         transcribe_meeting(ENGLISH, "canvas-base", known(), MeetingOptions("xx"))

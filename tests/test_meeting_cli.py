@@ -127,12 +127,12 @@ def test_contradictions_are_wrong_command_lines(folder: Path, arguments: list[st
 
 
 def test_bad_files_are_one_line_and_exit_code_1(folder: Path) -> None:
-    for arguments, message in (
-        ([folder / "none.wav", "--channels-as-speakers"], "no such file"),
-        ([folder / "talk.wav", "--channels-as-speakers"], "has one channel"),
-        ([folder / "talk.wav", "--rttm", folder / "none.rttm"], "none.rttm: cannot be read"),
+    for name, options, message in (
+        ("none.wav", ["--channels-as-speakers"], "no such file"),
+        ("talk.wav", ["--channels-as-speakers"], "has one channel"),
+        ("talk.wav", ["--rttm", f"{folder}/none.rttm"], "none.rttm: cannot be read"),
     ):
-        result = run(*arguments)
+        result = run(folder / name, *options)
         assert result.exit_code == 1
         assert message in result.stderr
         assert len(result.stderr.strip().splitlines()) == 1
@@ -146,19 +146,21 @@ def test_the_orders_of_the_command_are_those_of_the_engine() -> None:
 @pytest.mark.skipif(os.name != "posix", reason="kills with SIGKILL")
 def test_a_killed_command_goes_on_where_it_was(folder: Path, tmp_path: Path) -> None:
     command = [
-        sys.executable, "-c", "from diffusion_asr.cli import main; main()", "meeting", folder / "talk.wav",
-        "--rttm", folder / "talk.rttm", "--format", "json", "--order", "cut-first", "--steps", "2",
+        sys.executable, "-c", "from diffusion_asr.cli import main; main()", "meeting", f"{folder}/talk.wav",
+        "--rttm", f"{folder}/talk.rttm", "--format", "json", "--order", "cut-first", "--steps", "2",
         "--output-dir",
     ]  # fmt: skip
     environment = os.environ | {"PYTHONPATH": str(ROOT / "core")}
     state = tmp_path / ".talk.meeting.jsonl"
-    with subprocess.Popen([*command, tmp_path], env=environment, stderr=subprocess.DEVNULL) as first:
+    with subprocess.Popen([*command, str(tmp_path)], env=environment, stderr=subprocess.DEVNULL) as first:
         while first.poll() is None and not (state.exists() and b'"piece"' in state.read_bytes()):
             time.sleep(0.01)
         first.send_signal(signal.SIGKILL)
     assert list(tmp_path.iterdir()) == [state]
     pieces = state.read_bytes().count(b'"piece"')
-    done = subprocess.run([*command, tmp_path], env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [*command, str(tmp_path)], env=environment, capture_output=True, text=True, check=True
+    )
     assert pieces == 1
     assert "going on with a run" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["talk.json"]

@@ -54,6 +54,8 @@ def load(caches: Sequence[Path], vocabulary: Vocabulary, slot_frames: int) -> li
         # A shard may still be growing: its last line and its last state can be torn.
         whole, _, _ = index.read_text(encoding="utf8").rpartition("\n")
         rows = [json.loads(line) for line in whole.splitlines()]
+        if not rows:
+            continue  # just begun; an empty file cannot be mapped
         flat = np.memmap(index.with_suffix(".f16"), np.float16, "r")
         states = flat[: len(flat) // 512 * 512].reshape(-1, 512)
         for row in rows:

@@ -120,14 +120,15 @@ class RefinerOptions:
         eager: Nats; a token further on that is so much less probable than the best one is replaced at once.
         ending: Nats by which the end of text is less likely while draft is left, and more likely after it.
             The draft knows where speech ends; without this, short clips get lost or said twice.
-        window: Unsettled tokens that a pass reads.
+        window: Unsettled tokens that a pass reads while passes are not limited: more would cost more time
+            than the passes that it saves. Limited passes read everything.
         growth: The canvas may grow to this many times the draft's tokens, and ``spare`` more.
     """
 
     slack: float = 0.7
     eager: float = 4.0
     ending: float = 3.0
-    window: int = 8
+    window: int = 24
     growth: float = 1.6
     spare: int = 8
 
@@ -170,13 +171,14 @@ class Refiner:
         """Take at most ``most`` passes over ``draft``."""
         now = list(draft[:MAX_TOKENS])
         limit = min(MAX_TOKENS, int(len(now) * self.options.growth) + self.options.spare)
+        window = self.options.window if most >= MAX_TOKENS else MAX_TOKENS
         confidence: list[float] = []
         history: list[tuple[list[int], int]] = []
         cache = _Cache(self.model)
         for step in range(1, most + 1):
             settled = len(confidence)
             history.append((now, settled))
-            tail = now[settled : settled + self.options.window]
+            tail = now[settled : settled + window]
             hidden = cache.read(self._embedded(state, now[: settled + len(tail)]), len(tail) + 1, state)
             chances = self._scores(hidden[0]).float().log_softmax(-1)
             chances[: len(tail), 0] -= self.options.ending

@@ -16,7 +16,7 @@ from diffusion_asr.attribution import Turn
 from diffusion_asr.scoring import score
 from diffusion_asr.transcript import Segment, Transcript, Word
 from recipes.meetings.plan import Settings, SimulationError, overlap, plan
-from recipes.meetings.voices import Cutter, aligned, clips, spread
+from recipes.meetings.voices import Cutter, _with_words, aligned, clips, spread
 
 DATA = Path(__file__).parent / "data"
 READERS = {"en": "kathleen", "de": "kerstin"}
@@ -155,6 +155,13 @@ def test_words_are_placed_where_they_are_said(folder: Path) -> None:
     shifts = [b.start - a.start for a, b in zip(words, moved, strict=True)]
     assert np.median(shifts) == pytest.approx(2.0, abs=0.1)
     assert aligned(recognizer, samples[:8000], clip.text * 5, "de", [(0.0, 0.5)]) is None
+
+
+def test_no_utterance_is_without_words() -> None:
+    a, b, c, d = (0.0, 1.0), (2.0, 3.0), (4.0, 5.0), (6.0, 7.0)
+    assert _with_words([[a], [b], [c], [d]], [b, d]) == [[a, b, c], [d]]
+    assert _with_words([[a], [b, c], [d]], [a, c]) == [[a], [b, c, d]]
+    assert _with_words([[a], [b]], []) == [[a], [b]]  # a clip without text
 
 
 def test_even_words_skip_pauses() -> None:

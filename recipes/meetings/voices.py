@@ -134,7 +134,7 @@ class Cutter:
         if not spans:
             return
         words = self._words(clip, samples, spans)
-        for part in _grouped(spans, self.longest):
+        for part in _with_words(_grouped(spans, self.longest), [_nearest(spans, w) for w in words]):
             start, end = part[0][0], part[-1][1]
             inside = [w for w in words if _nearest(spans, w) in part]
             placed = tuple(
@@ -170,6 +170,19 @@ def _grouped(spans: Sequence[tuple[float, float]], longest: float) -> list[list[
         return [list(spans)]
     at = max(range(1, len(spans)), key=lambda n: spans[n][0] - spans[n - 1][1])
     return _grouped(spans[:at], longest) + _grouped(spans[at:], longest)
+
+
+def _with_words(
+    groups: Sequence[list[tuple[float, float]]], spoken: Sequence[tuple[float, float]]
+) -> list[list[tuple[float, float]]]:
+    """Groups of which each has a word, if there are words: one that got none goes with the one before."""
+    out: list[list[tuple[float, float]]] = []
+    for group in groups:
+        if out and spoken and not (set(spoken) & set(group) and set(spoken) & set(out[-1])):
+            out[-1] = out[-1] + group
+        else:
+            out.append(group)
+    return out
 
 
 def spread(text: str, language: str, spans: Sequence[tuple[float, float]]) -> tuple[Word, ...]:

@@ -6,8 +6,8 @@ alone, without audio; then it is frozen, and projector and LoRA are trained on "
 losses and once without CTC: same data, same start, same steps. Reported on unseen texts, from noise:
 
 - error: letters wrong on the canvas after 8 steps, per cent;
-- gap: how much worse the first step predicts a text when it hears another clip, nats a letter. At 0 it does
-  not listen;
+- gap: how much worse the first step predicts a text when it hears another clip, nats a letter. A clip's
+  length alone tells something of its text: compare with the backbone that has never heard a sound;
 - heard: letters wrong in the projector's own say.
 """
 

@@ -1,9 +1,9 @@
 """The losses that adapt DiffusionGemma to speech.
 
 Uniform-noise diffusion on the canvas (cross-entropy where it was corrupted), next-token prediction by the
-causal encoder, and CTC on the projector through the frozen head. The last one is what makes a frozen
-backbone listen: without it, it writes fluent text that has nothing to do with the audio
-(``recipes/diffusion_gemma`` shows this at small scale).
+causal encoder, and CTC on the projector through the frozen head. The last one is what made the reference
+system's frozen backbone listen, by its publishers' account; ``python -m recipes.diffusion_gemma ablation``
+tries it at small scale.
 """
 
 from __future__ import annotations

@@ -164,7 +164,8 @@ class Refiner:
         with torch.no_grad():
             table = model.embed_tokens(pieces)
         quick = any(isinstance(m, int8.Int8Linear) for m in model.modules())
-        self._table, self._packed = table, int8.pack(table) if quick else None
+        # One of the two: 60 MB a language in float32, a quarter of that packed.
+        self._table, self._packed = (None, int8.pack(table)) if quick else (table, None)
 
     @torch.inference_mode()
     def settle(self, state: HeardState, draft: Sequence[int], most: int) -> Refined:
@@ -203,7 +204,7 @@ class Refiner:
         return Refined(now, confidence + [0.5] * (len(now) - len(confidence)), most, tuple(history))
 
     def _scores(self, hidden: Tensor) -> Tensor:
-        return hidden @ self._table.T if self._packed is None else int8.linear(hidden, self._packed)
+        return int8.linear(hidden, self._packed) if self._table is None else hidden @ self._table.T
 
     def _embedded(self, state: HeardState, tokens: list[int]) -> Tensor:
         x = torch.cat(

@@ -161,7 +161,7 @@ GIVEN: dict[str, Callable[[Path], Any]] = {
 def test_stock_diarizations_give_a_transcript_with_speakers(
     kind: str, parts: Path, recognizer: Recognizer, words: list[tuple[str, float, float]]
 ) -> None:
-    pipeline = adapter.SpeakerAttributedTranscription(GIVEN[kind](parts), recognizer)
+    pipeline = adapter.SpeakerAttributedTranscription(GIVEN[kind](parts), recognizer, order="decode-first")
     assert type(pipeline.diarization) is SpeakerDiarization
     out = pipeline(SAMPLE, num_speakers=2, language="en")
     assert [(w.text, w.start, w.end) for w in out.words] == words != []
@@ -176,7 +176,7 @@ def test_the_meetings_yaml_can_name_a_stock_diarization(
     parts: Path, words: list[tuple[str, float, float]], tmp_path: Path
 ) -> None:
     config = yaml.safe_load((adapter.MEETING / "config.yaml").read_text(encoding="utf8"))
-    config["pipeline"]["params"]["diarization"] = community(parts)
+    config["pipeline"]["params"] |= {"diarization": community(parts), "order": "decode-first"}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf8")
     pipeline = Pipeline.from_pretrained(tmp_path)
     assert type(pipeline.diarization) is SpeakerDiarization

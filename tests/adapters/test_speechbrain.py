@@ -131,7 +131,7 @@ def test_a_clip_of_48_khz_stereo_has_the_words_of_core(asr: Any, core: Recognize
     sf.write(path, np.stack([wide, 0.5 * wide], axis=1), 48_000)
     text = asr.transcribe_file(path, language="en")
     assert text == core.transcribe(path, "en").text
-    assert jiwer.wer(core.transcribe(DATA / CLIPS["en"], "en").text, text) < 0.2
+    assert jiwer.wer(basic(TEXT, "en"), basic(text, "en")) < 0.5  # speech at its right speed, not noise
 
 
 def test_empty_files_are_told_and_empty_sound_has_no_text(asr: Any, tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def denoiser(size: int = 40, seed: int = 1) -> CanvasDenoiser:
 
 
 def edit_denoiser(size: int = 40, seed: int = 3) -> EditDenoiser:
-    config = RefinerConfig(vocabulary=size, d_model=WIDTH, layers=2, heads=2, time_buckets=8)
+    config = RefinerConfig(vocabulary=size, d_model=WIDTH, layers=2, heads=2)
     return randomised(EditDenoiser(config), seed)
 
 

@@ -133,13 +133,7 @@ class DecoderLayer(nn.Module):
         return x + self.fc2(F.gelu(self.fc1(self.final_layer_norm(x))))  # type: ignore[no-any-return]
 
     def extend(
-        self,
-        x: Tensor,
-        known: tuple[Tensor, Tensor] | None,
-        mask: Tensor,
-        keys: Tensor,
-        values: Tensor,
-        bias: Tensor,
+        self, x: Tensor, known: tuple[Tensor, Tensor] | None, mask: Tensor, keys: Tensor, values: Tensor
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """``forward`` for positions that follow ``known`` self-attention keys and values; the grown pair."""
         own, normed = self.self_attn, self.self_attn_layer_norm(x)
@@ -148,7 +142,7 @@ class DecoderLayer(nn.Module):
             k, v = torch.cat([known[0], k], dim=2), torch.cat([known[1], v], dim=2)
         seen = F.scaled_dot_product_attention(own.split(own.q_proj(normed)), k, v, attn_mask=mask)
         x = x + own.out_proj(seen.transpose(1, 2).flatten(2))
-        x = x + self.encoder_attn.attend(self.encoder_attn_layer_norm(x), keys, values, bias)
+        x = x + self.encoder_attn.attend(self.encoder_attn_layer_norm(x), keys, values, None)
         return x + self.fc2(F.gelu(self.fc1(self.final_layer_norm(x)))), (k, v)
 
 

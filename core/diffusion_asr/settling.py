@@ -15,7 +15,7 @@ from torch import Tensor
 from diffusion_asr.alignment import forced_canvas
 from diffusion_asr.denoiser import Denoiser, PreparedState
 from diffusion_asr.encoder import AcousticMemory
-from diffusion_asr.refiner import MAX_TOKENS, Anchored, EditDenoiser, Refined, Refiner
+from diffusion_asr.refiner import MAX_TOKENS, EditDenoiser, Refined, Refiner
 from diffusion_asr.sampler import Denoised, TraceStep, collapse
 
 _LEAST = -15.0  # log-probability of a token that the draft did not think of at all
@@ -54,14 +54,13 @@ class Settler:
         log_probs = logits.float().log_softmax(-1)
         best, places = log_probs.max(-1)
         first = Denoised(pieces[places[0]], best[0].exp(), 1)
-        tokens = [Anchored(token, slot) for token, slot, _ in collapse(first.canvas)]
+        tokens = [token for token, _, _ in collapse(first.canvas)]
         passes = MAX_TOKENS if steps is None else steps - 1
         if not tokens or not passes:
             return _traced(first, canvas[0], []) if trace else first
         if language not in self._refiners:
             self._refiners[language] = Refiner(self.model, pieces)
-        heard = self.model.prepare(memory, [language], state.acoustics, state.slots)
-        found = self._refiners[language].settle(heard, tokens, passes)
+        found = self._refiners[language].settle(self.model.prepare(memory, [language]), tokens, passes)
         settled = self._placed(found, log_probs, pieces, first)
         if not trace:
             return settled
@@ -86,8 +85,8 @@ class Settler:
         return Denoised(placed, confidence, 1 + found.steps)
 
 
-def _as_refined(canvas: list[Anchored], settled: int) -> Refined:
-    return Refined(canvas, [1.0] * settled + [0.5] * (len(canvas) - settled), 0, ())
+def _as_refined(tokens: list[int], settled: int) -> Refined:
+    return Refined(tokens, [1.0] * settled + [0.5] * (len(tokens) - settled), 0, ())
 
 
 def _traced(first: Denoised, canvas: Tensor, later: list[Denoised]) -> Denoised:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -165,7 +165,8 @@ class Refiner:
             table = model.embed_tokens(pieces)
         quick = any(isinstance(m, int8.Int8Linear) for m in model.modules())
         # One of the two: 60 MB a language in float32, a quarter of that packed.
-        self._table, self._packed = (None, int8.pack(table)) if quick else (table, None)
+        self._table: Tensor | None = None if quick else table
+        self._packed: Any = int8.pack(table) if quick else None
 
     @torch.inference_mode()
     def settle(self, state: HeardState, draft: Sequence[int], most: int) -> Refined:

@@ -263,7 +263,7 @@ class Recognizer:
             (hypothesis,) = self.denoise(memory, language, steps, init, noise, on_hypothesis is not None)
             if on_hypothesis is not None:
                 on_hypothesis(window.start, hypothesis)
-            segments += _segments(window, hypothesis)
+            segments += segments_of(window, hypothesis)
             if progress is not None:
                 progress(window.end, max(total, window.end))
         if progress is not None:
@@ -336,7 +336,7 @@ def _open(source: Any, sample_rate: int) -> tuple[Iterable[np.ndarray], str | No
 _SENTENCE_END = (".", "?", "!", "。", "？", "！", "।", "…")
 
 
-def _segments(window: Window, hypothesis: Hypothesis) -> list[Segment]:
+def segments_of(window: Window, hypothesis: Hypothesis) -> list[Segment]:
     """A window's words as segments: cut after a sentence, or at a pause of more than a second."""
     out: list[Segment] = []
     words: list[Word] = []

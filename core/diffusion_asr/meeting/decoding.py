@@ -13,8 +13,7 @@ from diffusion_asr.longform import Window
 from diffusion_asr.meeting.journal import Decoded
 from diffusion_asr.meeting.result import SegmentTrace
 from diffusion_asr.meeting.stretches import Stretch, stretches
-from diffusion_asr.recognizer import AUTO, Hypothesis, Init, Recognizer
-from diffusion_asr.recognizer import _segments as segments_of
+from diffusion_asr.recognizer import AUTO, Hypothesis, Init, Recognizer, segments_of
 from diffusion_asr.sampler import collapse
 
 _AUDIBLE = 1.0  # seconds: in less the language cannot be told

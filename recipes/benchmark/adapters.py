@@ -97,7 +97,7 @@ def pyannote() -> Run:
             turns[Segment(0.0, 10.0)] = "A"
             return turns
 
-    asr = SpeakerAttributedTranscription(OneSpeaker(), language=LANGUAGE)
+    asr = SpeakerAttributedTranscription(OneSpeaker(), language=LANGUAGE, order="decode-first")
     return lambda paths: [asr(path).text for path in paths]
 
 

@@ -217,9 +217,7 @@ class Recognizer:
 
     def check_language(self, code: str | None) -> None:
         """Raise ``LanguageError`` unless ``code`` is a known language, "auto" or None."""
-        if code not in (None, AUTO) and code not in self.languages:
-            known = ", ".join(self.languages)
-            raise LanguageError(f"unknown language {code!r}; this model knows {known}, or auto to detect")
+        check_known(code, self.languages)
 
     def transcribe(
         self,
@@ -274,6 +272,13 @@ class Recognizer:
         if self._detector is None:
             self._detector = SpeechDetector()
         return self._detector
+
+
+def check_known(code: str | None, languages: Sequence[str]) -> None:
+    """Raise ``LanguageError`` unless ``code`` is one of a model's ``languages``, "auto" or None."""
+    if code not in (None, AUTO, *languages):
+        known = ", ".join(languages)
+        raise LanguageError(f"unknown language {code!r}; this model knows {known}, or auto to detect")
 
 
 def check_waveforms(waveforms: Tensor, lengths: Tensor | None) -> None:

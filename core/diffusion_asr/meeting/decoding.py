@@ -111,12 +111,12 @@ class Decoder:
         return [(_part(piece.window, start, end), code) for start, end, code in runs]
 
     def _heard(self, window: Window) -> str | None:
-        """The language of one stretch, if it is long enough to tell."""
+        """The language of one stretch, if it is long enough to tell and the model can."""
         if window.end - window.start < _AUDIBLE:
             return None
         memory = self._recognizer.encode(torch.from_numpy(window.samples)[None])
         (likely,) = self._recognizer.detect_language(memory)
-        return max(likely, key=lambda code: likely[code])
+        return max(likely, key=lambda code: likely[code], default=None)
 
     def _texts(self, hypothesis: Hypothesis) -> tuple[str, ...]:
         vocabulary, trace = self._recognizer.parts.vocabulary, hypothesis.denoised.trace

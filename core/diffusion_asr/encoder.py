@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diffusion_asr.features import LogMel
+from diffusion_asr.features import HOP, SAMPLE_RATE, LogMel
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +23,13 @@ class AcousticMemory:
         states: (B, T, D) acoustic states, zero where ``mask`` is False.
         mask: (B, T) bool, True on real frames.
         frame_rate: States per second.
+        tail: (B,) how many of a clip's last frames are silence that the encoder added; None is none.
     """
 
     states: Tensor
     mask: Tensor
     frame_rate: float
+    tail: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.states)
@@ -35,9 +37,17 @@ class AcousticMemory:
     def clip(self, row: int) -> AcousticMemory:
         """One clip without its padding, as a batch of one."""
         size = int(self.mask[row].sum())
+        tail = None if self.tail is None else self.tail[row : row + 1]
         return AcousticMemory(
-            self.states[row : row + 1, :size], self.mask[row : row + 1, :size], self.frame_rate
+            self.states[row : row + 1, :size], self.mask[row : row + 1, :size], self.frame_rate, tail
         )
+
+    def spoken(self) -> AcousticMemory:
+        """Without the tail."""
+        if self.tail is None:
+            return self
+        mask = torch.arange(self.mask.shape[1]) < (self.lengths - self.tail)[:, None]
+        return AcousticMemory(self.states * mask[..., None], mask, self.frame_rate)
 
     @property
     def lengths(self) -> Tensor:
@@ -46,8 +56,9 @@ class AcousticMemory:
 
     @property
     def seconds(self) -> Tensor:
-        """(B,) duration of each clip in seconds."""
-        return self.lengths / self.frame_rate
+        """(B,) duration of each clip in seconds, without an added tail."""
+        spoken = self.lengths if self.tail is None else self.lengths - self.tail
+        return spoken / self.frame_rate
 
 
 class Encoder(Protocol):
@@ -60,13 +71,18 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EncoderConfig:
-    """Sizes of a Whisper encoder; the defaults are Whisper base's."""
+    """Sizes of a Whisper encoder; the defaults are Whisper base's.
+
+    ``tail`` is how many seconds of silence it hears after a clip, where 30 s leave room. Whisper was trained
+    on clips padded to 30 s: one second of that is enough to make it write ends as well (RUNS.md), and cheap.
+    """
 
     n_mels: int = 80
     d_model: int = 512
     layers: int = 6
     heads: int = 8
     max_frames: int = 1500
+    tail: float = 0.0
 
 
 class SelfAttention(nn.Module):
@@ -140,8 +156,16 @@ class WhisperEncoder(nn.Module):
         Clips go through one by one: on a CPU that is four times faster than a padded batch with masks
         (measured, bf16, 8 clips of mixed length), and a clip's states cannot depend on its neighbours.
         """
-        mel, frames = self.log_mel(waveforms.float(), lengths)
+        if lengths is None:
+            lengths = torch.full((len(waveforms),), waveforms.shape[1], dtype=torch.long)
+        most = round(self.config.max_frames / self.frame_rate * SAMPLE_RATE)
+        tail = round(self.config.tail * SAMPLE_RATE)
+        heard = (lengths + tail).clamp(max=most).maximum(lengths)
+        waveforms = F.pad(waveforms.float(), (0, max(0, int(heard.max()) - waveforms.shape[1])))
+        mel, frames = self.log_mel(waveforms, heard)
         states = [self(clip[None, :, :n])[0] for clip, n in zip(mel, frames.tolist(), strict=True)]
         used = torch.tensor([len(s) for s in states])
         mask = torch.arange(int(used.max())) < used[:, None]
-        return AcousticMemory(nn.utils.rnn.pad_sequence(states, batch_first=True), mask, self.frame_rate)
+        padded = nn.utils.rnn.pad_sequence(states, batch_first=True)
+        spoken = ((lengths // HOP).clamp(min=1) + 1) // 2  # states: the second convolution has stride 2
+        return AcousticMemory(padded, mask, self.frame_rate, used - spoken if tail else None)

@@ -135,7 +135,7 @@ class Recognizer:
     def detect_language(self, memory: AcousticMemory) -> list[dict[str, float]]:
         """Probability of each language, one dictionary for each clip."""
         with torch.inference_mode():
-            rows = self.parts.language(memory).exp().tolist()
+            rows = self.parts.language(memory.spoken()).exp().tolist()
         return [dict(zip(self.languages, row, strict=True)) for row in rows]
 
     def denoise(
@@ -255,7 +255,7 @@ class Recognizer:
         blocks, name, total = _open(source, sample_rate)
         clock = _Clock(blocks)
         segments: list[Segment] = []
-        for window in windows(clock, self._speech_detector(), WindowOptions()):
+        for window in windows(clock, self.detector, WindowOptions()):
             memory = self.encode(torch.from_numpy(window.samples)[None])
             noise = torch.Generator().manual_seed(seed)
             (hypothesis,) = self.denoise(memory, language, steps, init, noise, on_hypothesis is not None)
@@ -268,7 +268,9 @@ class Recognizer:
             progress(clock.seconds, clock.seconds)
         return Transcript(tuple(segments), duration=round(clock.seconds, 3), source=name)
 
-    def _speech_detector(self) -> SpeechDetector:
+    @property
+    def detector(self) -> SpeechDetector:
+        """What finds speech in a recording; loaded once."""
         if self._detector is None:
             self._detector = SpeechDetector()
         return self._detector

@@ -12,11 +12,11 @@ from safetensors.torch import load_file
 
 from diffusion_asr.checkpoint import load_config, pack, pack_delta, save
 from diffusion_asr.denoiser import CanvasDenoiser, DenoiserConfig
-from diffusion_asr.encoder import EncoderConfig
 from diffusion_asr.pretrained import load_parts, model_folder
 from diffusion_asr.refiner import EditDenoiser, RefinerConfig
 from diffusion_asr.vocabulary import Vocabulary
 from diffusion_asr.words import Calibration
+from recipes.embedded.features import ENCODER
 
 
 def export(
@@ -44,7 +44,7 @@ def export(
         {
             "name": "canvas-base",
             "version": version,
-            "encoder": asdict(EncoderConfig()),
+            "encoder": asdict(ENCODER),
             "denoiser": asdict(config),
             "calibration": asdict(_calibration(work)),
         },

@@ -19,7 +19,7 @@ import numpy as np
 import soundfile as sf
 import torch
 
-from diffusion_asr.encoder import WhisperEncoder
+from diffusion_asr.encoder import EncoderConfig, WhisperEncoder
 from diffusion_asr.pretrained import compute_dtype
 from recipes.embedded.augment import RATE, augment, non_speech
 from recipes.embedded.texts import dev_keys, key
@@ -80,11 +80,14 @@ def waveform(recording: Recording, augmented: bool) -> tuple[np.ndarray, str]:
     return whole, joint.join(r["text"] for r in recording.rows)
 
 
+ENCODER = EncoderConfig(tail=1.0)
+
+
 def load_encoder(weights: Path) -> WhisperEncoder:
     """Whisper base's encoder; bf16 only where the CPU has it (six times slower where it has not)."""
     from safetensors.torch import load_file
 
-    encoder = WhisperEncoder().eval()
+    encoder = WhisperEncoder(ENCODER).eval()
     tensors = load_file(weights)
     encoder.load_state_dict({k[8:]: v for k, v in tensors.items() if k.startswith("encoder.")})
     encoder.to(compute_dtype())

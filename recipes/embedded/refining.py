@@ -2,12 +2,14 @@
 
 The corruption is uniform: a token is replaced by a random one, dropped, or joined by a random one, at a
 rate drawn for each clip. Every canvas is aligned with its text by minimum edit distance, which gives the
-operation for each token and the clean token after each prefix; cross-entropy on both. All starts from
-Whisper base's decoder; pieces that Whisper has not start from the canvas denoiser's.
+operation for each token and the clean token after each prefix; cross-entropy on both. The token's target
+may be shared between the text and a teacher, Whisper base's decoder. All starts from that decoder too;
+pieces that Whisper has not start from the canvas denoiser's.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 from collections.abc import Iterator, Sequence
@@ -21,8 +23,9 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn import functional as F
 
+from diffusion_asr.checkpoint import unpack
 from diffusion_asr.denoiser import PROMPT
-from diffusion_asr.pretrained import load_parts
+from diffusion_asr.pretrained import load_parts, model_folder
 from diffusion_asr.refiner import (
     DELETE,
     END,
@@ -35,12 +38,13 @@ from diffusion_asr.refiner import (
     RefinerConfig,
 )
 from diffusion_asr.vocabulary import Vocabulary
-from recipes.embedded.data import Clip, batches, collate, load, training_shards
+from recipes.embedded.data import Batch, Clip, batches, collate, load, training_shards
 from recipes.embedded.quick_eval import error
 from recipes.embedded.run import Run, RunOptions
 from recipes.embedded.training import SHARES, WHISPER_LANGUAGE, WHISPER_PROMPT, Pieces
 
 WHISPER_END = 50257
+TAUGHT = ("en", "de", "fr", "es")  # Whisper base writes Hindi in Urdu script, and Mandarin in two
 
 
 @dataclass
@@ -59,28 +63,32 @@ class RefineOptions(RunOptions):
     negatives: int = 4000
     drafts: float = 0.6  # share of clips that start from the canvas denoiser's draft, where one is cached
     most_corrupted: float = 0.5
+    start: str = ""  # model whose refiner the run goes on from; empty: Whisper base's decoder
+    teacher: float = 0.0  # share of the targets that Whisper's own decoder gives, where it is a good one
 
 
 def align(canvas: Sequence[int], text: Sequence[int]) -> tuple[list[int], list[int]]:
-    """Operations (N,) for the canvas's tokens, and the clean token after each prefix (N + 1,)."""
-    operations, following = [KEEP] * len(canvas), [END] * (len(canvas) + 1)
+    """Operations (N,) for the canvas's tokens, and where the text goes on after each prefix (N + 1,).
+
+    A place is that of the clean token in ``text``; ``len(text)`` is its end.
+    """
+    operations, places = [KEEP] * len(canvas), [len(text)] * (len(canvas) + 1)
     missing: dict[int, int] = {}
     for step in Levenshtein.opcodes(list(canvas), list(text)):
         if step.tag == "insert":
-            missing[step.src_start] = text[step.dest_start]
+            missing[step.src_start] = step.dest_start
         for k in range(step.src_end - step.src_start):
             at = step.src_start + k
             if step.tag == "delete":
-                operations[at] = DELETE
-                following[at] = text[step.dest_start] if step.dest_start < len(text) else END
+                operations[at], places[at] = DELETE, step.dest_start
             else:
                 operations[at] = REPLACE if step.tag == "replace" else KEEP
-                following[at] = text[step.dest_start + k]
-    for at, token in missing.items():
-        following[at] = token
+                places[at] = step.dest_start + k
+    for at, place in missing.items():
+        places[at] = place
         if at < len(canvas):
             operations[at] = INSERT if operations[at] == KEEP else REPLACE
-    return operations, following
+    return operations, places
 
 
 def corrupt(text: Sequence[int], rate: float, pieces: Sequence[int], rng: random.Random) -> list[int]:
@@ -121,6 +129,25 @@ def initial_refiner(work: Path, vocabulary: Vocabulary, trained: Tensor) -> Edit
     return model
 
 
+class Teacher:
+    """Whisper's own decoder, which knows far more text and voices than we can train on.
+
+    Fine-tuning to one reader's labels costs some of that; its distributions over the next token keep it.
+    """
+
+    def __init__(self, whisper: EditDenoiser, vocabulary: Vocabulary, most: int = 8) -> None:
+        self.model, self.most = whisper.eval().requires_grad_(False), most
+        self.pieces = torch.tensor(sorted({p for lang in TAUGHT for p in vocabulary.pieces_for(lang)}))
+
+    @torch.no_grad()
+    def says(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """After each prefix of the clean texts, the likeliest tokens (B, N + 1, K) and their chances."""
+        state = self.model.prepare(batch.memory, batch.languages)
+        scores = self.model.logits(self.model.hidden(batch.targets, state), self.pieces)
+        best = scores.softmax(-1).topk(self.most)
+        return self.pieces[best.indices], best.values / best.values.sum(-1, keepdim=True)
+
+
 class RefineTrainer(Run[EditDenoiser, list[Clip]]):
     """Trains the edit denoiser."""
 
@@ -131,6 +158,10 @@ class RefineTrainer(Run[EditDenoiser, list[Clip]]):
         self.vocabulary = parts.vocabulary
         self.slot_frames = parts.denoiser.config.slot_frames
         self.model = initial_refiner(work, self.vocabulary, parts.denoiser.embed_tokens.weight.float())
+        self.teacher = Teacher(copy.deepcopy(self.model), self.vocabulary) if options.teacher else None
+        if options.start:
+            weights = unpack(model_folder(options.start) / "refiner.safetensors", torch.float32)
+            self.model.load_state_dict(weights)
         new = list(self.model.operation.parameters())
         known = [p for n, p in self.model.named_parameters() if not n.startswith("operation")]
         groups = [{"params": known, "base": options.lr}, {"params": new, "base": options.lr_operation}]
@@ -173,16 +204,31 @@ class RefineTrainer(Run[EditDenoiser, list[Clip]]):
         longest = max(map(len, canvases))
         canvas = torch.tensor([c + [0] * (longest - len(c)) for c in canvases], dtype=torch.long)
         operations = torch.tensor([o + [-1] * (longest - len(o)) for o, _ in pairs], dtype=torch.long)
-        following = torch.tensor([f + [-1] * (longest + 1 - len(f)) for _, f in pairs], dtype=torch.long)
+        places = torch.tensor([p + [-1] * (longest + 1 - len(p)) for _, p in pairs], dtype=torch.long)
         state = self.model.prepare(batch.memory, batch.languages)
         hidden = self.model.hidden(canvas, state)
-        used = following >= 0
-        targets = following[used]
-        pieces = Pieces.draw(targets, len(self.vocabulary), self.options.negatives)
+        used = places >= 0
+        ids, chances = self.targets(clips, batch, places)
+        ids, chances = ids[used], chances[used]
+        pieces = Pieces.draw(ids, len(self.vocabulary), self.options.negatives)
         logits = self.model.logits(hidden[used], pieces.ids) + pieces.correction
-        token = F.cross_entropy(logits, torch.searchsorted(pieces.ids, targets))
+        known = logits.log_softmax(-1).gather(1, torch.searchsorted(pieces.ids, ids))
+        token = -(chances * known).sum(1).mean()
         flat = self.model.operations(hidden).flatten(0, 1)
         return token, F.cross_entropy(flat, operations.flatten(), ignore_index=-1) if longest else token * 0
+
+    def targets(self, clips: Sequence[Clip], batch: Batch, places: Tensor) -> tuple[Tensor, Tensor]:
+        """What should follow at ``places`` (B, N): tokens (B, N, K) and how likely each of them should be."""
+        clean = F.pad(batch.targets, (0, 1))  # with the end
+        label = clean.gather(1, places.clamp(min=0))[..., None]
+        if self.teacher is None:
+            return label, torch.ones_like(label, dtype=torch.float32)
+        ids, chances = self.teacher.says(batch)
+        at = places.clamp(min=0)[..., None].expand(-1, -1, ids.shape[-1])
+        ids, chances = ids.gather(1, at), chances.gather(1, at)
+        taught = torch.tensor([c.lang in TAUGHT for c in clips])[:, None, None] & (label != END)
+        share = self.options.teacher * taught
+        return torch.cat([label, ids], -1), torch.cat([1 - share, share * chances], -1)
 
     def update(self, batch: list[Clip]) -> list[float]:
         """See ``Run.update``."""

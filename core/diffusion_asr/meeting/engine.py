@@ -37,7 +37,6 @@ from diffusion_asr.meeting.sound import Sound, blocks, opened
 from diffusion_asr.recognizer import SEED, Init, Recognizer
 from diffusion_asr.sampler import SamplerOptions
 from diffusion_asr.transcript import Segment, Transcript
-from diffusion_asr.vad import SpeechDetector
 
 Order = Literal["decode-first", "cut-first"]
 ORDERS: tuple[Order, ...] = ("decode-first", "cut-first")
@@ -180,7 +179,7 @@ class _Run:
     ) -> None:
         self.sound, self.model, self.diarizer = sound, model, diarizer
         self.options, self.stage = options, stage
-        self.detector = SpeechDetector()
+        self.detector = model.detector
         self.channels: list[channels.Channel] = []
 
     def about(self) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import torch
 from diffusion_asr.checkpoint import load_config, sha256
 from diffusion_asr.pretrained import is_adapter, model_folder
 from diffusion_asr.recognizer import Recognizer, check_known
+from diffusion_asr.vad import SpeechDetector
 
 
 class Model:
@@ -33,6 +34,11 @@ class Model:
     def recognizer(self) -> Recognizer:
         """The recogniser itself."""
         return self._given if isinstance(self._given, Recognizer) else Recognizer.from_pretrained(self._given)
+
+    @cached_property
+    def detector(self) -> SpeechDetector:
+        """What finds speech: the recogniser's, if it is there already."""
+        return self._given.detector if isinstance(self._given, Recognizer) else SpeechDetector()
 
     def check_language(self, code: str | None) -> None:
         """Raise ``LanguageError`` as ``Recognizer.check_language`` does, if possible without loading."""

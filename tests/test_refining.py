@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffusion_asr.refiner import EditDenoiser, RefinerConfig
+from diffusion_asr.refiner import END, EditDenoiser, RefinerConfig
 from diffusion_asr.vocabulary import Vocabulary
 from recipes.embedded import refining
-from recipes.embedded.refining import RefineOptions, RefineTrainer
+from recipes.embedded.data import collate
+from recipes.embedded.refining import RefineOptions, RefineTrainer, mixed
 from tests import tiny
 from tests.test_recipe import write_cache
 
@@ -33,7 +34,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     def initial(work: Path, vocabulary: Vocabulary, trained: Tensor) -> EditDenoiser:
         torch.manual_seed(0)
-        return EditDenoiser(RefinerConfig(vocabulary=len(vocabulary), d_model=512, layers=1, heads=2))
+        return EditDenoiser(RefinerConfig(vocabulary=vocabulary.whole, d_model=512, layers=1, heads=2))
 
     monkeypatch.setattr(refining, "initial_refiner", initial)
     return tmp_path
@@ -70,3 +71,25 @@ def test_drafts_are_found_by_their_clip(work: Path) -> None:
     seen = [made.canvas_of(english) for _ in range(30)]
     assert DRAFT in seen
     assert DRAFT not in [made.canvas_of(chinese) for _ in range(30)]  # it has none
+
+
+def test_a_teacher_shares_the_targets_of_its_languages(work: Path) -> None:
+    options = RefineOptions(model=str(work / "model"), steps=1, negatives=50, teacher=0.75)
+    made = RefineTrainer(work, work / "taught", options)
+    for clip in made.clips([work / "cache/one.jsonl"]):
+        batch, size = collate([clip]), len(clip.ids)
+        ids, chances = made.targets([clip], batch, torch.arange(size + 1)[None])
+        assert torch.allclose(chances.sum(-1), torch.ones(1, size + 1))
+        assert ids[0, :size, 0].tolist() == clip.ids
+        assert chances[0, :size, 0].tolist() == [0.25 if clip.lang == "en" else 1.0] * size
+        assert (ids[0, size, 0], chances[0, size, 0]) == (END, 1.0)  # the end is the text's alone
+        source = [clip]
+        assert all(np.isfinite(made.update(source)))
+
+
+def test_weights_are_mixed_but_for_operations_and_new_pieces() -> None:
+    whisper = {"embed": torch.tensor([[2.0], [4.0], [6.0]]), "operation": torch.tensor([9.0])}
+    trained = {"embed": torch.tensor([[0.0], [0.0]]), "operation": torch.tensor([1.0])}
+    found = mixed(whisper, trained, 0.25)
+    assert found["embed"].tolist() == [[0.5], [1.0], [6.0]]
+    assert found["operation"].tolist() == [1.0]

@@ -94,7 +94,8 @@ def _build(
     dtype = compute_dtype()
     _fill(encoder, folder / "encoder.safetensors", dtype)
     # The denoiser's embeddings may be stored as differences to the refiner's.
-    bases = {} if refiner is None else {"embed_tokens.weight": refiner.embed_tokens.weight}
+    name, size = "embed_tokens.weight", denoiser.config.vocabulary
+    bases = {} if refiner is None else {name: refiner.embed_tokens.weight[:size]}
     _fill(denoiser, folder / "denoiser.safetensors", dtype, bases)
     _fill(language, folder / "language.safetensors", torch.float32)
     return encoder, denoiser, language
@@ -135,5 +136,8 @@ def load_parts(name: str | os.PathLike[str]) -> Parts:
     vocabulary = Vocabulary.load(folder / "vocabulary.json")
     if len(vocabulary) != denoiser.config.vocabulary:
         sizes = f"{len(vocabulary)} pieces, the denoiser {denoiser.config.vocabulary}"
+        raise ModelError(f"{folder / 'vocabulary.json'} has {sizes}. Reinstall the model.")
+    if refiner is not None and vocabulary.whole != refiner.config.vocabulary:
+        sizes = f"{vocabulary.whole} pieces with the fused ones, the refiner {refiner.config.vocabulary}"
         raise ModelError(f"{folder / 'vocabulary.json'} has {sizes}. Reinstall the model.")
     return Parts(encoder, denoiser, language, vocabulary, calibration, title, version, NullDraft(), refiner)

@@ -17,6 +17,7 @@ from diffusion_asr.denoiser import Denoiser, PreparedState
 from diffusion_asr.encoder import AcousticMemory
 from diffusion_asr.refiner import MAX_TOKENS, EditDenoiser, Refined, Refiner
 from diffusion_asr.sampler import Denoised, TraceStep, collapse
+from diffusion_asr.vocabulary import Vocabulary
 
 _LEAST = -15.0  # log-probability of a token that the draft did not think of at all
 
@@ -24,8 +25,8 @@ _LEAST = -15.0  # log-probability of a token that the draft did not think of at 
 class Settler:
     """A clip's way through denoiser and refiner."""
 
-    def __init__(self, denoiser: Denoiser, model: EditDenoiser) -> None:
-        self.denoiser, self.model = denoiser, model
+    def __init__(self, denoiser: Denoiser, model: EditDenoiser, vocabulary: Vocabulary) -> None:
+        self.denoiser, self.model, self.vocabulary = denoiser, model, vocabulary
         self._refiners: dict[str, Refiner] = {}
 
     @torch.inference_mode()
@@ -54,12 +55,13 @@ class Settler:
         log_probs = logits.float().log_softmax(-1)
         best, places = log_probs.max(-1)
         first = Denoised(pieces[places[0]], best[0].exp(), 1)
-        tokens = [token for token, _, _ in collapse(first.canvas)]
+        tokens = self.vocabulary.fuse([token for token, _, _ in collapse(first.canvas)])
         passes = MAX_TOKENS if steps is None else steps - 1
         if not tokens or not passes:
             return _traced(first, canvas[0], []) if trace else first
         if language not in self._refiners:
-            self._refiners[language] = Refiner(self.model, pieces)
+            fused = torch.arange(len(self.vocabulary), self.vocabulary.whole)
+            self._refiners[language] = Refiner(self.model, torch.cat([pieces, fused]))
         found = self._refiners[language].settle(self.model.prepare(memory, [language]), tokens, passes)
         settled = self._placed(found, log_probs, pieces, first)
         if not trace:
@@ -67,10 +69,11 @@ class Settler:
         history = [self._placed(_as_refined(*read), log_probs, pieces, first) for read in found.history[1:]]
         return _traced(first, canvas[0], [*history, settled])
 
-    @staticmethod
-    def _placed(found: Refined, log_probs: Tensor, pieces: Tensor, first: Denoised) -> Denoised:
-        """The tokens on their slots; the draft where they do not fit."""
-        tokens = found.tokens
+    def _placed(self, found: Refined, log_probs: Tensor, pieces: Tensor, first: Denoised) -> Denoised:
+        """The tokens on their slots, as the denoiser spells them; the draft where they do not fit."""
+        spelt = [self.vocabulary.spell(token) for token in found.tokens]
+        tokens = [token for parts in spelt for token in parts]
+        sure = [p for parts, p in zip(spelt, found.confidence, strict=True) for _ in parts]
         needed = len(tokens) + sum(a == b for a, b in pairwise(tokens))
         if needed > log_probs.shape[1]:
             return Denoised(first.canvas, first.confidence, 1 + found.steps)
@@ -80,8 +83,8 @@ class Settler:
         slots, count = torch.tensor([log_probs.shape[1]]), torch.tensor([len(tokens)])
         placed = pieces[forced_canvas(log_probs.clamp(min=_LEAST), slots, targets, count)[0]]
         confidence = torch.ones(len(placed))
-        for (_, a, b), sure in zip(collapse(placed), found.confidence, strict=True):
-            confidence[a : b + 1] = sure
+        for (_, a, b), chance in zip(collapse(placed), sure, strict=True):
+            confidence[a : b + 1] = chance
         return Denoised(placed, confidence, 1 + found.steps)
 
 

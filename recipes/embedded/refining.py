@@ -13,7 +13,7 @@ import copy
 import json
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -64,6 +64,7 @@ class RefineOptions(RunOptions):
     drafts: float = 0.6  # share of clips that start from the canvas denoiser's draft, where one is cached
     most_corrupted: float = 0.5
     start: str = ""  # model whose refiner the run goes on from; empty: Whisper base's decoder
+    mix: float = 0.0  # share of Whisper base's decoder in that start
     teacher: float = 0.0  # share of the targets that Whisper's own decoder gives, where it is a good one
 
 
@@ -108,14 +109,15 @@ def corrupt(text: Sequence[int], rate: float, pieces: Sequence[int], rng: random
 
 def initial_refiner(work: Path, vocabulary: Vocabulary, trained: Tensor) -> EditDenoiser:
     """Whisper base's decoder with an untrained operation head; ``trained`` (V, D) embeds new pieces."""
-    model = EditDenoiser(RefinerConfig(vocabulary=len(vocabulary)))
+    model = EditDenoiser(RefinerConfig(vocabulary=vocabulary.whole))
     whisper = load_file(work / "weights/whisper/model.safetensors")
     own = {k[8:]: v for k, v in whisper.items() if k.startswith("decoder.")}
     table = own["embed_tokens.weight"]
     bpe = Tokenizer.from_file(str(work / "model/bpe.json"))
     known = [bpe.token_to_id(p) for p in vocabulary.pieces[: vocabulary.hindi_start]]
     rows = [i for i, k in enumerate(known) if i != END and k is not None]
-    own["embed_tokens.weight"] = trained.clone()
+    fused = table[[bpe.token_to_id(piece) for piece in vocabulary.fused]]
+    own["embed_tokens.weight"] = torch.cat([trained[: len(vocabulary)], fused])
     own["embed_tokens.weight"][rows] = table[[known[i] for i in rows]]
     own["embed_tokens.weight"][END] = table[WHISPER_END]
     own["embed_positions.weight"] = own["embed_positions.weight"][: MAX_TOKENS + PROMPT]
@@ -129,6 +131,15 @@ def initial_refiner(work: Path, vocabulary: Vocabulary, trained: Tensor) -> Edit
     return model
 
 
+def mixed(whisper: dict[str, Tensor], trained: dict[str, Tensor], share: float) -> dict[str, Tensor]:
+    """``trained`` weights, mixed with Whisper's but for the operations; pieces new to them are Whisper's."""
+    out = {}
+    for name, value in trained.items():
+        base, part = whisper[name], 0.0 if name.startswith("operation") else share
+        out[name] = torch.cat([value * (1 - part) + base[: len(value)] * part, base[len(value) :]])
+    return out
+
+
 class Teacher:
     """Whisper's own decoder, which knows far more text and voices than we can train on.
 
@@ -137,7 +148,7 @@ class Teacher:
 
     def __init__(self, whisper: EditDenoiser, vocabulary: Vocabulary, most: int = 8) -> None:
         self.model, self.most = whisper.eval().requires_grad_(False), most
-        self.pieces = torch.tensor(sorted({p for lang in TAUGHT for p in vocabulary.pieces_for(lang)}))
+        self.pieces = torch.tensor(sorted({p for lang in TAUGHT for p in vocabulary.fused_for(lang)}))
 
     @torch.no_grad()
     def says(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -155,13 +166,13 @@ class RefineTrainer(Run[EditDenoiser, list[Clip]]):
         torch.manual_seed(options.seed)
         self.work, self.options = work, options
         parts = load_parts(options.model)
-        self.vocabulary = parts.vocabulary
+        self.vocabulary = Vocabulary.load(work / "model/vocabulary.json")
         self.slot_frames = parts.denoiser.config.slot_frames
         self.model = initial_refiner(work, self.vocabulary, parts.denoiser.embed_tokens.weight.float())
         self.teacher = Teacher(copy.deepcopy(self.model), self.vocabulary) if options.teacher else None
         if options.start:
             weights = unpack(model_folder(options.start) / "refiner.safetensors", torch.float32)
-            self.model.load_state_dict(weights)
+            self.model.load_state_dict(mixed(self.model.state_dict(), weights, options.mix))
         new = list(self.model.operation.parameters())
         known = [p for n, p in self.model.named_parameters() if not n.startswith("operation")]
         groups = [{"params": known, "base": options.lr}, {"params": new, "base": options.lr_operation}]
@@ -172,7 +183,8 @@ class RefineTrainer(Run[EditDenoiser, list[Clip]]):
 
     def clips(self, shards: Sequence[Path]) -> list[Clip]:
         """Clips of some caches."""
-        return load(shards, self.vocabulary, self.slot_frames)
+        clips = load(shards, self.vocabulary, self.slot_frames)
+        return [replace(clip, ids=self.vocabulary.fuse(clip.ids)) for clip in clips]
 
     def source(self) -> Iterator[list[Clip]]:
         """See ``Run.source``; with the drafts that are there by now."""
@@ -182,7 +194,7 @@ class RefineTrainer(Run[EditDenoiser, list[Clip]]):
             path = shard.with_name(shard.stem + ".drafts.jsonl")
             for line in path.read_text().rpartition("\n")[0].splitlines() if path.exists() else ():
                 row = json.loads(line)
-                self.drafts[shard.stem, row["offset"]] = row["ids"]
+                self.drafts[shard.stem, row["offset"]] = self.vocabulary.fuse(row["ids"])
         clips = self.clips(shards)
         self.note(clips=len(clips), drafts=len(self.drafts))
         return batches(clips, SHARES, self.options.frames, random.Random(self.step))
@@ -190,7 +202,7 @@ class RefineTrainer(Run[EditDenoiser, list[Clip]]):
     def canvas_of(self, clip: Clip) -> list[int]:
         """The corrupted canvas of a training clip."""
         draft = self.drafts.get((clip.shard, clip.offset))
-        pieces = self.vocabulary.pieces_for(clip.lang)[1:]
+        pieces = self.vocabulary.fused_for(clip.lang)[1:]
         if draft is not None and self.rng.random() < self.options.drafts:
             return corrupt(draft, self.rng.choice((0.0, 0.0, 0.1)), pieces, self.rng)[:MAX_TOKENS]
         rate = self.rng.random() * self.options.most_corrupted
@@ -210,7 +222,7 @@ class RefineTrainer(Run[EditDenoiser, list[Clip]]):
         used = places >= 0
         ids, chances = self.targets(clips, batch, places)
         ids, chances = ids[used], chances[used]
-        pieces = Pieces.draw(ids, len(self.vocabulary), self.options.negatives)
+        pieces = Pieces.draw(ids, self.vocabulary.whole, self.options.negatives)
         logits = self.model.logits(hidden[used], pieces.ids) + pieces.correction
         known = logits.log_softmax(-1).gather(1, torch.searchsorted(pieces.ids, ids))
         token = -(chances * known).sum(1).mean()
@@ -249,13 +261,13 @@ class RefineTrainer(Run[EditDenoiser, list[Clip]]):
         for lang, source in sorted({(c.lang, c.source) for c in self.dev}):
             group = [c for c in self.dev if (c.lang, c.source) == (lang, source)]
             group = group[:: max(1, len(group) // most)][:most]
-            refiner = Refiner(self.average, torch.tensor(self.vocabulary.pieces_for(lang)))
+            refiner = Refiner(self.average, torch.tensor(self.vocabulary.fused_for(lang)))
             texts: dict[int, list[str]] = {0: [], 1: [], 4: [], 16: [], MAX_TOKENS: []}
             for clip in group:
                 one = collate([clip])
                 state = self.average.prepare(one.memory, one.languages)
                 for passes in texts:
-                    ids = first.get(clip.offset, [])
+                    ids = self.vocabulary.fuse(first.get(clip.offset, []))
                     if passes:
                         ids = refiner.settle(state, ids, passes).tokens
                     texts[passes].append(self.vocabulary.decode(ids))

@@ -14,6 +14,7 @@ import json
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 
 import torch
@@ -63,6 +64,8 @@ class RefineOptions(RunOptions):
     negatives: int = 4000
     drafts: float = 0.6  # share of clips that start from the canvas denoiser's draft, where one is cached
     most_corrupted: float = 0.5
+    clean: float = 0.0  # share of clips whose canvas is their text: all that is left is to agree with it
+    unsure: float = 1.0  # weight of the tokens that follow a prefix with errors
     start: str = ""  # model whose refiner the run goes on from; empty: Whisper base's decoder
     mix: float = 0.0  # share of Whisper base's decoder in that start
     teacher: float = 0.0  # share of the targets that Whisper's own decoder gives, where it is a good one
@@ -201,6 +204,8 @@ class RefineTrainer(Run[EditDenoiser, list[Clip]]):
 
     def canvas_of(self, clip: Clip) -> list[int]:
         """The corrupted canvas of a training clip."""
+        if self.rng.random() < self.options.clean:
+            return clip.ids[:MAX_TOKENS]
         draft = self.drafts.get((clip.shard, clip.offset))
         pieces = self.vocabulary.fused_for(clip.lang)[1:]
         if draft is not None and self.rng.random() < self.options.drafts:
@@ -225,9 +230,22 @@ class RefineTrainer(Run[EditDenoiser, list[Clip]]):
         pieces = Pieces.draw(ids, self.vocabulary.whole, self.options.negatives)
         logits = self.model.logits(hidden[used], pieces.ids) + pieces.correction
         known = logits.log_softmax(-1).gather(1, torch.searchsorted(pieces.ids, ids))
-        token = -(chances * known).sum(1).mean()
+        weight = self.weights(canvases, clips, longest)[used]
+        token = -((chances * known).sum(1) * weight).sum() / weight.sum()
         flat = self.model.operations(hidden).flatten(0, 1)
         return token, F.cross_entropy(flat, operations.flatten(), ignore_index=-1) if longest else token * 0
+
+    def weights(self, canvases: list[list[int]], clips: Sequence[Clip], longest: int) -> Tensor:
+        """(B, N + 1): 1 after a prefix that the text has too, ``unsure`` after others.
+
+        Settling reads a prefix that is settled, so nearly clean. Learning from wrong ones teaches to mistrust
+        what was written before, which is half of what Whisper's decoder knows.
+        """
+        rows = torch.full((len(clips), longest + 1), self.options.unsure)
+        for row, canvas, clip in zip(rows, canvases, clips, strict=True):
+            alike = takewhile(lambda pair: pair[0] == pair[1], zip(canvas, clip.ids, strict=False))
+            row[: len(list(alike)) + 1] = 1.0
+        return rows
 
     def targets(self, clips: Sequence[Clip], batch: Batch, places: Tensor) -> tuple[Tensor, Tensor]:
         """What should follow at ``places`` (B, N): tokens (B, N, K) and how likely each of them should be."""

@@ -1,4 +1,4 @@
-"""The shipped model on real speech. Bounds are what version 2 reaches plus headroom: they catch a
+"""The shipped model on real speech. Bounds are what version 3 reaches plus headroom: they catch a
 regression, they are not the aim (the issue of quality is told in MODEL_CARD.md).
 """
 

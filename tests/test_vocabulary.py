@@ -229,3 +229,10 @@ def test_whisper_s_first_merge_is_put_back() -> None:
     assert repaired(["Ġ a", "Ġt h"]) == ["Ġ t", "Ġ a", "Ġt h"]
     assert repaired([["Ġ", "a"]]) == [["Ġ", "t"], ["Ġ", "a"]]
     assert repaired(["Ġ t", "Ġ a"]) == ["Ġ t", "Ġ a"]
+
+
+def test_the_shipped_model_holds_whisper_s_words_whole(real: Vocabulary) -> None:
+    """Versions 1 and 2 spelt every word with a small t as " " and the rest."""
+    for text, lang in (("the two things", "en"), ("también todo", "es"), ("tout le temps", "fr")):
+        tokens = real.fuse(real.encode(text, lang))
+        assert [real.bytes_of(t).decode() for t in tokens] == [" " + word for word in text.split()]

@@ -39,6 +39,17 @@ def piece_bytes(piece: str) -> bytes:
     return bytes(byte_letters()[letter] for letter in piece)
 
 
+def _spans(ids: Iterable[int]) -> list[list[int]]:
+    """Sorted ids as stretches [first, end): a fifth of the file."""
+    out: list[list[int]] = []
+    for i in ids:
+        if out and out[-1][1] == i:
+            out[-1][1] = i + 1
+        else:
+            out.append([i, i + 1])
+    return out
+
+
 class Vocabulary:
     """Piece table with encode and decode.
 
@@ -83,8 +94,11 @@ class Vocabulary:
         try:
             data = json.loads(path.read_text(encoding="utf8"))
             pieces, start, scores = data["pieces"], data["hindi_start"], data["hindi_scores"]
-            bpe, ids = path.with_name("bpe.json"), data.get("language_pieces")
-            return cls(pieces, start, scores, bpe, ids, data.get("fused"))
+            spans = data.get("language_pieces") or {}
+            ids = {
+                name: [i for first, end in rows for i in range(first, end)] for name, rows in spans.items()
+            }
+            return cls(pieces, start, scores, path.with_name("bpe.json"), ids, data.get("fused"))
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise ModelError(
                 f"{path}: not a readable vocabulary ({error!r}). Reinstall the model."
@@ -94,7 +108,8 @@ class Vocabulary:
         """Write ``vocabulary.json``."""
         data = {
             "pieces": self.pieces, "hindi_start": self.hindi_start, "hindi_scores": self.hindi_scores,
-            "language_pieces": self.language_pieces, "fused": self.fused,
+            "language_pieces": {name: _spans(ids) for name, ids in self.language_pieces.items()},
+            "fused": self.fused,
         }  # fmt: skip
         path.write_text(json.dumps(data, ensure_ascii=False, separators=(",", ":")), encoding="utf8")
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections import Counter
+from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,9 @@ from recipes.embedded.texts import LANGUAGES, dev_keys, key, sentences
 
 LATIN = ("en", "de", "fr", "es")
 HINDI_PIECES = 1500
+BORROWED = 1300  # fused pieces beyond those that the texts use, in Whisper's order
+_LETTERS = re.compile(r" [A-Za-zÀ-ÖØ-öø-ÿŒœß]+")
+_LATIN = re.compile(r"[\x00-\x7fÀ-ÿŒœß€‚„…‘’“”–—]*")
 
 
 def training_texts(shared: Path) -> dict[str, list[str]]:
@@ -100,8 +106,12 @@ def repaired(merges: list[Any]) -> list[Any]:
     return merges if merges[0] == first else [first, *merges]
 
 
-def fuse(work: Path, shared: Path, minimum: int = 3) -> Vocabulary:
-    """Add to ``work/model/vocabulary.json`` the pieces that a vocabulary built without that merge lacks."""
+def fuse(work: Path, shared: Path, minimum: int = 3, borrowed: int = BORROWED) -> Vocabulary:
+    """Add to ``work/model/vocabulary.json`` pieces that a refiner knows from Whisper and no slot holds.
+
+    Those that a vocabulary built without that merge lacks, and the most frequent Latin word beginnings that
+    our texts have too rarely ("depending", "channels"). Every Latin language may use every Latin piece.
+    """
     vocabulary = Vocabulary.load(work / "model/vocabulary.json")
     source = json.loads((work / "weights/whisper/tokenizer.json").read_text(encoding="utf8"))
     source["post_processor"], source["added_tokens"] = None, []
@@ -113,7 +123,13 @@ def fuse(work: Path, shared: Path, minimum: int = 3) -> Vocabulary:
             counts.update(encoding.tokens)
     known = set(vocabulary.pieces)
     lacking = [p for p, n in counts.most_common() if n >= minimum and p not in known]
-    spelt = {p: vocabulary.spelling(piece_bytes(p).decode("utf8", errors="ignore")) for p in lacking}
+    ranked = (bpe.id_to_token(i) for i in range(50257))
+    others = (p for p in ranked if p and counts[p] and p not in known and p not in lacking)
+    lacking += islice((p for p in others if _LETTERS.fullmatch(_text(p))), borrowed)
+    latin = {i for i in range(vocabulary.hindi_start) if _LATIN.fullmatch(_text(vocabulary.pieces[i]))}
+    for lang in LATIN:
+        vocabulary.language_pieces[lang] = sorted(latin.union(vocabulary.language_pieces[lang]))
+    spelt = {p: vocabulary.spelling(_text(p)) for p in lacking}
     vocabulary = Vocabulary(
         vocabulary.pieces,
         vocabulary.hindi_start,
@@ -125,6 +141,27 @@ def fuse(work: Path, shared: Path, minimum: int = 3) -> Vocabulary:
     vocabulary.save(work / "model/vocabulary.json")
     print(f"{len(vocabulary)} pieces and {len(vocabulary.fused)} fused ones")
     return vocabulary
+
+
+def _text(piece: str) -> str:
+    """What a byte-level piece says; bytes that are no whole character as something that is not Latin."""
+    return piece_bytes(piece).decode("utf8", errors="replace")
+
+
+def pruned(bpe: dict[str, Any], pieces: Iterable[str]) -> dict[str, Any]:
+    """A byte-level BPE file without merges and pieces of scripts that none of the six languages has."""
+    kept = set(pieces)
+
+    def keep(piece: str) -> bool:
+        raw = piece_bytes(piece)
+        return len(raw) <= 2 or piece in kept or bool(_LATIN.fullmatch(_text(piece).strip("\ufffd")))
+
+    parts = [(m, m.split(" ") if isinstance(m, str) else m) for m in bpe["model"]["merges"]]
+    model = bpe["model"] | {
+        "merges": [m for m, (a, b) in parts if keep(a) and keep(b) and keep(a + b)],
+        "vocab": {p: i for p, i in bpe["model"]["vocab"].items() if keep(p)},
+    }
+    return bpe | {"model": model}
 
 
 def language_pieces(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
 from diffusion_asr.checkpoint import load_config, pack, pack_delta, save
 from diffusion_asr.denoiser import CanvasDenoiser, DenoiserConfig
@@ -16,7 +17,9 @@ from diffusion_asr.pretrained import load_parts, model_folder
 from diffusion_asr.refiner import EditDenoiser, RefinerConfig
 from diffusion_asr.vocabulary import Vocabulary
 from diffusion_asr.words import Calibration
+from recipes.embedded.build_vocabulary import pruned
 from recipes.embedded.features import ENCODER
+from recipes.embedded.refining import initial_refiner
 
 
 def export(
@@ -62,6 +65,13 @@ def _calibration(work: Path) -> Calibration:
     return Calibration(**json.loads(fitted.read_text())) if fitted.exists() else Calibration()
 
 
+def _grown(work: Path, state: dict[str, Tensor], vocabulary: Vocabulary) -> dict[str, Tensor]:
+    """With Whisper's own embeddings for fused pieces that came after the run."""
+    name = "embed_tokens.weight"
+    whisper = initial_refiner(work, vocabulary, state[name]).state_dict()[name]
+    return state | {name: torch.cat([state[name], whisper[len(state[name]) :]])}
+
+
 def add_refiner(work: Path, run: str, model: str, out: Path, version: str) -> None:
     """Write ``model`` with the refiner of ``work/runs/RUN`` (its running average) as the folder ``out``.
 
@@ -72,7 +82,9 @@ def add_refiner(work: Path, run: str, model: str, out: Path, version: str) -> No
     config["calibration"] = asdict(_calibration(work))
     vocabulary = Vocabulary.load(work / "model/vocabulary.json")
     sizes = RefinerConfig(vocabulary=vocabulary.whole)
-    state = torch.load(work / "runs" / run / "last.pt", weights_only=True)["average"]
+    state = _grown(
+        work, torch.load(work / "runs" / run / "last.pt", weights_only=True)["average"], vocabulary
+    )
     EditDenoiser(sizes).load_state_dict(state)  # fails here rather than at the user's
     refiner = pack(state)
     name = "embed_tokens.weight"
@@ -83,11 +95,14 @@ def add_refiner(work: Path, run: str, model: str, out: Path, version: str) -> No
         **pack_delta(name, own[name], stored[: len(vocabulary)]),
     }
     out.mkdir(parents=True, exist_ok=True)
-    for file in ("bpe.json", "encoder.safetensors", "language.safetensors"):
-        shutil.copy(source / file, out / file)
+    shutil.copy(source / "encoder.safetensors", out / "encoder.safetensors")
+    language = {k: v.to(torch.float16) for k, v in load_file(source / "language.safetensors").items()}
+    bpe = pruned(json.loads((source / "bpe.json").read_text(encoding="utf8")), vocabulary.pieces)
+    compact = json.dumps(bpe, ensure_ascii=False, separators=(",", ":"))
+    (out / "bpe.json").write_text(compact, encoding="utf8")
     vocabulary.save(out / "vocabulary.json")
     save(
         out,
         config | {"version": version, "refiner": asdict(sizes)},
-        {"denoiser": denoiser, "refiner": refiner},
+        {"denoiser": denoiser, "refiner": refiner, "language": language},
     )

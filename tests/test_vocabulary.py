@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from diffusion_asr.errors import LanguageError, ModelError
 from diffusion_asr.vocabulary import LANGUAGES, NULL, Vocabulary, byte_letters, piece_bytes
-from recipes.embedded.build_vocabulary import repaired
+from recipes.embedded.build_vocabulary import pruned, repaired
 from tests import tiny
 from tests.tiny import HANZI, HINDI
 
@@ -236,3 +236,23 @@ def test_the_shipped_model_holds_whisper_s_words_whole(real: Vocabulary) -> None
     for text, lang in (("the two things", "en"), ("también todo", "es"), ("tout le temps", "fr")):
         tokens = real.fuse(real.encode(text, lang))
         assert [real.bytes_of(t).decode() for t in tokens] == [" " + word for word in text.split()]
+
+
+def test_sorted_ids_are_saved_as_stretches(vocabulary: Vocabulary, tmp_path: Path) -> None:
+    pieces = {"en": [0, 1, 2, 7, 9, 10], "hi": [0]}
+    made = Vocabulary(vocabulary.pieces, vocabulary.hindi_start, vocabulary.hindi_scores, None, pieces)
+    made.save(tmp_path / "vocabulary.json")
+    stored = json.loads((tmp_path / "vocabulary.json").read_text(encoding="utf8"))
+    assert stored["language_pieces"]["en"] == [[0, 3], [7, 8], [9, 11]]
+    assert Vocabulary.load(tmp_path / "vocabulary.json").language_pieces == pieces
+
+
+def test_a_pruned_tokenizer_writes_latin_texts_alike() -> None:
+    letters = ["a", "c", "Å", "ĵ", "Ġ", "Ð", "¿"]
+    merges = ["Å ĵ", "Ġ c", "Ġc Åĵ", "Ð ¿", "Ð¿ Ð¿"]
+    whole = [*letters, *(m.replace(" ", "") for m in merges)]
+    bpe = {"model": {"merges": merges, "vocab": {p: n for n, p in enumerate(whole)}}}
+    found = pruned(bpe, [])["model"]
+    assert found["merges"] == merges[:4]  # pairs of bytes may be part of anything
+    assert set(found["vocab"]) == set(whole) - {"Ð¿Ð¿"}
+    assert pruned(bpe, ["Ð¿Ð¿"])["model"]["merges"] == merges

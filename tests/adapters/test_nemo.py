@@ -322,8 +322,11 @@ def test_fine_tuning_lowers_the_loss_and_transcribes(archive: Path, core: Recogn
     restored = DiffusionASRModel.restore_from(str(tuned))
     assert not torch.equal(restored.canvas.null_bias, core.parts.denoiser.null_bias)
     reference = entry(clip)["text"]
-    before, after = (errors(h, reference) for h in (core.transcribe(clip, "en").text, heard(restored, clip)))
+    # The draft shows it: settled, the shipped model makes no error in this clip.
+    drafts = (asr.transcribe(clip, "en", steps=1).text for asr in (core, restored.recognizer))
+    before, after = (errors(draft, reference) for draft in drafts)
     assert after < before
+    assert errors(heard(restored, clip), reference) <= errors(core.transcribe(clip, "en").text, reference)
 
 
 def heard(model: Any, clip: Path) -> str:

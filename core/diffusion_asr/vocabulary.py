@@ -164,18 +164,15 @@ class Vocabulary:
             return self._encode_hindi(text)
         if language == "zh":
             parts = (p for p in _HAN.split(text) if p.strip())
-            return [i for part in parts for i in self._encode_bytes(part)]
-        return self._encode_bytes(" " + text)
-
-    def spelling(self, text: str) -> list[int]:
-        """Ids below ``hindi_start`` that spell a piece of text exactly as it is, leading space included."""
-        return self._encode_bytes(text)
+            return [i for part in parts for i in self.spelling(part)]
+        return self.spelling(" " + text)
 
     def _encode_hindi(self, text: str) -> list[int]:
         marked = "\u2581" + text.replace(" ", "\u2581")
         return [self.hindi_start + i - 1 for i in self._unigram.encode(marked).ids if i]  # 0 is unknown
 
-    def _encode_bytes(self, text: str) -> list[int]:
+    def spelling(self, text: str) -> list[int]:
+        """Ids below ``hindi_start`` that spell a piece of text exactly as it is, leading space included."""
         whole = self._ids.get(text.encode())
         if whole is not None:
             return [whole]

@@ -55,13 +55,26 @@ def _hindi(lines: list[str]) -> tuple[list[str], list[float]]:
     return [trained.id_to_piece(i).replace("\u2581", " ") for i in kept], [trained.get_score(i) for i in kept]
 
 
-def _used(bpe: Tokenizer, texts: dict[str, list[str]], minimum: int) -> list[str]:
-    """Whisper pieces that occur at least ``minimum`` times, all single bytes and short pieces."""
+def _counts(bpe: Tokenizer, texts: dict[str, list[str]]) -> Counter[str]:
+    """How often each of Whisper's pieces occurs in the Latin languages' texts."""
     counts: Counter[str] = Counter()
     for lang in LATIN:
         for encoding in bpe.encode_batch([" " + s for s in texts[lang]], add_special_tokens=False):
             counts.update(encoding.tokens)
-    keep = {piece for piece, n in counts.items() if n >= minimum}
+    return counts
+
+
+def _whisper_bpe(work: Path) -> dict[str, Any]:
+    """Whisper's tokenizer file without special tokens, its merges complete."""
+    source: dict[str, Any] = json.loads((work / "weights/whisper/tokenizer.json").read_text(encoding="utf8"))
+    source["post_processor"], source["added_tokens"] = None, []
+    source["model"]["merges"] = repaired(source["model"]["merges"])
+    return source
+
+
+def _used(bpe: Tokenizer, texts: dict[str, list[str]], minimum: int) -> list[str]:
+    """Whisper pieces that occur at least ``minimum`` times, all single bytes and short pieces."""
+    keep = {piece for piece, n in _counts(bpe, texts).items() if n >= minimum}
     size = bpe.get_vocab_size(with_added_tokens=False)
     order = {bpe.id_to_token(i) or "": i for i in range(min(size, 50257))}
     for piece in filter(None, order):  # 50256 is the empty string
@@ -74,10 +87,7 @@ def build(work: Path, shared: Path, minimum: int = 3) -> Vocabulary:
     """Write ``work/model/{vocabulary.json, bpe.json, embedding.safetensors}``."""
     out = work / "model"
     out.mkdir(parents=True, exist_ok=True)
-    source = json.loads((work / "weights/whisper/tokenizer.json").read_text(encoding="utf8"))
-    source["post_processor"], source["added_tokens"] = None, []
-    source["model"]["merges"] = repaired(source["model"]["merges"])
-    (out / "bpe.json").write_text(json.dumps(source, ensure_ascii=False), encoding="utf8")
+    (out / "bpe.json").write_text(json.dumps(_whisper_bpe(work), ensure_ascii=False), encoding="utf8")
     bpe = Tokenizer.from_file(str(out / "bpe.json"))
     texts = training_texts(shared)
     latin = _used(bpe, texts, minimum)
@@ -113,14 +123,8 @@ def fuse(work: Path, shared: Path, minimum: int = 3, borrowed: int = BORROWED) -
     our texts have too rarely ("depending", "channels"). Every Latin language may use every Latin piece.
     """
     vocabulary = Vocabulary.load(work / "model/vocabulary.json")
-    source = json.loads((work / "weights/whisper/tokenizer.json").read_text(encoding="utf8"))
-    source["post_processor"], source["added_tokens"] = None, []
-    source["model"]["merges"] = repaired(source["model"]["merges"])
-    counts: Counter[str] = Counter()
-    bpe, texts = Tokenizer.from_str(json.dumps(source)), training_texts(shared)
-    for lang in LATIN:
-        for encoding in bpe.encode_batch([" " + s for s in texts[lang]], add_special_tokens=False):
-            counts.update(encoding.tokens)
+    bpe, texts = Tokenizer.from_str(json.dumps(_whisper_bpe(work))), training_texts(shared)
+    counts = _counts(bpe, texts)
     known = set(vocabulary.pieces)
     lacking = [p for p, n in counts.most_common() if n >= minimum and p not in known]
     ranked = (bpe.id_to_token(i) for i in range(50257))

@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from diffusion_asr.checkpoint import pack, save
 from diffusion_asr.denoiser import CanvasDenoiser, DenoiserConfig
 from diffusion_asr.draft import LanguagePosterior, NullDraft
+from diffusion_asr.edit_denoiser import EditDenoiser, RefinerConfig
 from diffusion_asr.encoder import AcousticMemory, EncoderConfig, WhisperEncoder
 from diffusion_asr.recognizer import Parts, Recognizer
-from diffusion_asr.refiner import EditDenoiser, RefinerConfig
 from diffusion_asr.sampler import Denoised
 from diffusion_asr.vad import CHUNK
 from diffusion_asr.vocabulary import Vocabulary, byte_letters

@@ -133,16 +133,25 @@ class DecoderLayer(nn.Module):
         return x + self.fc2(F.gelu(self.fc1(self.final_layer_norm(x))))  # type: ignore[no-any-return]
 
     def extend(
-        self, x: Tensor, known: tuple[Tensor, Tensor] | None, mask: Tensor, keys: Tensor, values: Tensor
+        self,
+        x: Tensor,
+        known: tuple[Tensor, Tensor] | None,
+        mask: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        heard: Tensor | None = None,
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """``forward`` for positions that follow ``known`` self-attention keys and values; the grown pair."""
+        """``forward`` for positions that follow ``known`` self-attention keys and values; the grown pair.
+
+        ``mask`` (n, known + n) and ``heard`` (n, T) say what each position attends to.
+        """
         own, normed = self.self_attn, self.self_attn_layer_norm(x)
         k, v = own.split(own.k_proj(normed)), own.split(own.v_proj(normed))
         if known is not None:
             k, v = torch.cat([known[0], k], dim=2), torch.cat([known[1], v], dim=2)
         seen = F.scaled_dot_product_attention(own.split(own.q_proj(normed)), k, v, attn_mask=mask)
         x = x + own.out_proj(seen.transpose(1, 2).flatten(2))
-        x = x + self.encoder_attn.attend(self.encoder_attn_layer_norm(x), keys, values, None)
+        x = x + self.encoder_attn.attend(self.encoder_attn_layer_norm(x), keys, values, heard)
         return x + self.fc2(F.gelu(self.fc1(self.final_layer_norm(x)))), (k, v)
 
 

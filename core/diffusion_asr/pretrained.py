@@ -15,10 +15,10 @@ from diffusion_asr import int8
 from diffusion_asr.checkpoint import REFINER, load_config, unpack
 from diffusion_asr.denoiser import CanvasDenoiser, DenoiserConfig
 from diffusion_asr.draft import LanguagePosterior, NullDraft
+from diffusion_asr.edit_denoiser import EditDenoiser, RefinerConfig
 from diffusion_asr.encoder import EncoderConfig, WhisperEncoder
 from diffusion_asr.errors import ModelError
 from diffusion_asr.recognizer import Parts
-from diffusion_asr.refiner import EditDenoiser, RefinerConfig
 from diffusion_asr.vocabulary import Vocabulary
 from diffusion_asr.words import Calibration
 

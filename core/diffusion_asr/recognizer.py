@@ -16,10 +16,10 @@ from torch import Tensor
 from diffusion_asr import audio
 from diffusion_asr.denoiser import CanvasDenoiser
 from diffusion_asr.draft import Draft, LanguagePosterior
+from diffusion_asr.edit_denoiser import EditDenoiser
 from diffusion_asr.encoder import AcousticMemory, WhisperEncoder
 from diffusion_asr.errors import AudioError, LanguageError
 from diffusion_asr.longform import Window, WindowOptions, windows
-from diffusion_asr.refiner import EditDenoiser
 from diffusion_asr.sampler import Denoised, SamplerOptions, UniformSampler, uniform_noise
 from diffusion_asr.settling import Settler
 from diffusion_asr.transcript import Segment, Transcript, Word

@@ -1,114 +1,33 @@
-"""The edit denoiser: Whisper's decoder reads a whole token canvas at once and says how to repair it.
+"""Settles a token canvas with the edit denoiser: from left to right in every front, many tokens a pass.
 
-A canvas here is a sequence of tokens that may hold wrong, missing and superfluous ones: a draft, or noise.
-One parallel pass gives, for every position, the clean token that should follow the prefix and an operation
-for the token that stands there: keep, replace, delete, or insert before (an edit-based diffusion: Reid et
-al. 2022, DiffusER; operations as in the Levenshtein Transformer, Gu et al. 2019). All edits of a step are
-applied together. The layers keep the causal mask that Whisper's weights were trained with, so nothing that
-its decoder knows is lost; cost follows the number of steps, not the length of the text.
+A pass reads the next unsettled tokens of all fronts at once. In each front, those that the model agrees with
+are settled, up to the first that it rejects; there its own token is put, and what follows is edited by the
+operations. Keys and values of what is settled are kept, so it is never read again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import functional as F
 
 from diffusion_asr import int8
 from diffusion_asr.denoiser import PROMPT, DecoderLayer
-from diffusion_asr.encoder import AcousticMemory
-
-KEEP, REPLACE, DELETE, INSERT = range(4)
-END = 0  # the null token ends a token canvas
-MAX_TOKENS = 440
-
-
-@dataclass(frozen=True, slots=True)
-class RefinerConfig:
-    """Sizes of an edit denoiser; the defaults are Whisper base's decoder."""
-
-    vocabulary: int
-    d_model: int = 512
-    layers: int = 6
-    heads: int = 8
-    languages: tuple[str, ...] = ("en", "de", "fr", "es", "hi", "zh")
-
-
-class HeardState(NamedTuple):
-    """What stays the same over all steps of a batch."""
-
-    keys: tuple[Tensor, ...]  # per layer (B, H, T, D / H)
-    values: tuple[Tensor, ...]
-    mask: Tensor | None  # (B, 1, 1, T), None where nothing is padded
-    prompt: Tensor  # (B, P, D)
-
-
-class EditDenoiser(nn.Module):
-    """See the module's text. The embedding of ``END`` is the end of text."""
-
-    def __init__(self, config: RefinerConfig) -> None:
-        super().__init__()
-        d, self.config = config.d_model, config
-        self.embed_tokens = nn.Embedding(config.vocabulary, d)
-        self.embed_positions = nn.Embedding(MAX_TOKENS + PROMPT, d)
-        self.embed_prompt = nn.Embedding(PROMPT - 1 + len(config.languages), d)
-        self.layers = nn.ModuleList(DecoderLayer(d, config.heads) for _ in range(config.layers))
-        self.layer_norm = nn.LayerNorm(d)
-        self.operation = nn.Linear(d, 4)
-
-    def prepare(self, memory: AcousticMemory, languages: Sequence[str]) -> HeardState:
-        """Once per batch; ``languages`` holds one code for each clip."""
-        states = memory.states.to(self.layer_norm.weight.dtype)
-        pairs = [layer.encoder_attn.project(states) for layer in self.layers]  # type: ignore[union-attr, operator]
-        prompt = [[0, PROMPT - 1 + self.config.languages.index(name), 1, 2] for name in languages]
-        padded = not bool(memory.mask.all())
-        return HeardState(
-            tuple(k for k, _ in pairs),
-            tuple(v for _, v in pairs),
-            memory.mask[:, None, None] if padded else None,
-            self.embed_prompt(torch.tensor(prompt)),
-        )
-
-    def hidden(self, canvas: Tensor, state: HeardState) -> Tensor:
-        """Final states, (B, N) tokens to (B, N + 1, D): state i has read what stands before token i."""
-        x = torch.cat([state.prompt, self.embed_tokens(canvas)], dim=1)
-        x = x + self.embed_positions.weight[: x.shape[1]]
-        causal = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool).tril()
-        for layer, keys, values in zip(self.layers, state.keys, state.values, strict=True):
-            x = layer(x, causal, keys, values, state.mask)
-        return self.layer_norm(x)[:, PROMPT - 1 :]  # type: ignore[no-any-return]
-
-    def logits(self, hidden: Tensor, pieces: Tensor) -> Tensor:
-        """(…, D) to (…, S): scores of the sorted ids ``pieces`` (S,), of which the first is ``END``."""
-        return hidden @ self.embed_tokens(pieces).T  # type: ignore[no-any-return]
-
-    def operations(self, hidden: Tensor) -> Tensor:
-        """(B, N + 1, D) to (B, N, 4): scores of what to do with each token, after reading it."""
-        return self.operation(hidden[:, 1:])  # type: ignore[no-any-return]
-
-
-def apply_edits(canvas: Sequence[int], following: Sequence[int], operations: Sequence[int]) -> list[int]:
-    """The canvas after one step.
-
-    Args:
-        canvas: N tokens.
-        following: N + 1 predicted tokens; ``following[i]`` should come after ``canvas[:i]``.
-        operations: N operations.
-    """
-    out: list[int] = []
-    for token, clean, operation in zip(canvas, following, operations, strict=False):
-        if operation == INSERT and clean not in (token, END):
-            out += [clean, token]
-        elif operation == REPLACE:
-            out += [clean] if clean != END else []
-        elif operation != DELETE:
-            out.append(token)
-    if following[len(canvas)] != END:
-        out.append(following[len(canvas)])
-    return out[:MAX_TOKENS]
+from diffusion_asr.edit_denoiser import (
+    END,
+    INSERT,
+    KEEP,
+    MAX_TOKENS,
+    REPLACE,
+    EditDenoiser,
+    HeardState,
+    apply_edits,
+)
+from diffusion_asr.fronts import Front
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +39,9 @@ class RefinerOptions:
         eager: Nats; a token further on that is so much less probable than the best one is replaced at once.
         ending: Nats by which the end of text is less likely while draft is left, and more likely after it.
             The draft knows where speech ends; without this, short clips get lost or said twice.
-        window: Unsettled tokens that a pass reads while passes are not limited: more would cost more time
-            than the passes that it saves. Limited passes read everything.
-        growth: The canvas may grow to this many times the draft's tokens, and ``spare`` more.
+        window: Unsettled tokens of a front that a pass reads while passes are not limited: more would cost
+            more time than the passes that it saves. Limited passes read everything.
+        growth: A front may grow to this many times the draft's tokens, and ``spare`` more.
     """
 
     slack: float = 0.7
@@ -138,25 +57,20 @@ class Refined:
     """A settled token canvas.
 
     Attributes:
-        tokens: What it holds.
+        tokens: What it holds, front after front.
         confidence: Probability of each token; 0.5 where no pass settled it.
         steps: Passes taken.
-        history: The canvas that each pass read, and how many of its tokens were settled before.
+        history: The canvas that each pass read, and which of its tokens were settled before.
     """
 
     tokens: list[int]
     confidence: list[float]
     steps: int
-    history: tuple[tuple[list[int], int], ...]
+    history: tuple[tuple[list[int], list[bool]], ...]
 
 
 class Refiner:
-    """Settles one clip's canvas from left to right, many tokens a pass.
-
-    A pass reads the next unsettled tokens at once. Those that the model agrees with are settled, up to the
-    first that it rejects; there its own token is put, and what follows is edited by the operations. Keys
-    and values of what is settled are kept, so it is never read again.
-    """
+    """Settles one clip's canvas."""
 
     def __init__(self, model: EditDenoiser, pieces: Tensor, options: RefinerOptions | None = None) -> None:
         self.model, self.pieces = model, pieces
@@ -168,56 +82,124 @@ class Refiner:
         self._table: Tensor | None = None if quick else table
         self._packed: Any = int8.pack(table) if quick else None
 
-    @torch.inference_mode()
     def settle(self, state: HeardState, draft: Sequence[int], most: int) -> Refined:
-        """Take at most ``most`` passes over ``draft``."""
-        now = list(draft[:MAX_TOKENS])
-        limit = min(MAX_TOKENS, int(len(now) * self.options.growth) + self.options.spare)
+        """Take at most ``most`` passes over ``draft`` as one front that hears the whole clip."""
+        frames = state.keys[0].shape[2]
+        return self.settle_fronts(state, [Front(tuple(draft[:MAX_TOKENS]), (0, frames), (0, frames))], most)
+
+    @torch.inference_mode()
+    def settle_fronts(self, state: HeardState, fronts: Sequence[Front], most: int) -> Refined:
+        """Take at most ``most`` passes over all ``fronts`` side by side."""
+        grown = [
+            min(MAX_TOKENS, int(len(f.tokens) * self.options.growth) + self.options.spare) for f in fronts
+        ]
+        stretches = [_Stretch(list(f.tokens), limit) for f, limit in zip(fronts, grown, strict=True)]
         window = self.options.window if most >= MAX_TOKENS else MAX_TOKENS
-        confidence: list[float] = []
-        history: list[tuple[list[int], int]] = []
-        cache = _Cache(self.model)
-        for step in range(1, most + 1):
-            settled = len(confidence)
-            history.append((now, settled))
-            tail = now[settled : settled + window]
-            hidden = cache.read(self._embedded(state, now[: settled + len(tail)]), len(tail) + 1, state)
-            chances = self._scores(hidden[0]).float().log_softmax(-1)
-            chances[: len(tail), 0] -= self.options.ending
-            if settled + len(tail) == len(now):
-                chances[-1, 0] += self.options.ending
-            best, places = chances.max(-1)
-            own = chances[torch.arange(len(tail)), self._places(tail)]
-            rejected = (best[: len(tail)] - own > self.options.slack).nonzero().flatten().tolist()
-            kept = rejected[0] if rejected else len(tail)
-            confidence += own[:kept].exp().tolist()
-            at = settled + kept
-            if kept == len(tail) and at < len(now):
-                continue  # the canvas goes on after the window
-            clean = self.pieces[places].tolist()
-            if clean[kept] == END or at >= limit:
-                return Refined(now[:at], confidence, step, tuple(history))
-            edits = self.model.operations(hidden)[0].argmax(-1)
-            hopeless = (best[: len(tail)] - own > self.options.eager) & (edits == KEEP)
-            operations = edits.masked_fill(hopeless, REPLACE).tolist()
-            now = (now[:at] + _repaired(tail, clean, operations, kept) + now[settled + len(tail) :])[:limit]
-            confidence.append(float(best[kept].exp()))  # the model's own token needs no second look
-        return Refined(now, confidence + [0.5] * (len(now) - len(confidence)), most, tuple(history))
+        history: list[tuple[list[int], list[bool]]] = []
+        reader = _Reader(self.model, state, fronts)
+        while len(history) < most and not all(s.done for s in stretches):
+            history.append(_joined(stretches))
+            live = [n for n, s in enumerate(stretches) if not s.done]
+            tails = [stretches[n].tail(window) for n in live]
+            seen = [
+                stretches[n].now[: stretches[n].settled + len(t)] for n, t in zip(live, tails, strict=True)
+            ]
+            hidden = reader.read(live, seen, [len(t) + 1 for t in tails])
+            whole = [
+                stretches[n].settled + len(t) == len(stretches[n].now)
+                for n, t in zip(live, tails, strict=True)
+            ]
+            for n, tail, verdict in zip(live, tails, self._judge(hidden, tails, whole), strict=True):
+                stretches[n].change(tail, verdict)
+        confidence = [c for s in stretches for c in s.confidence + [0.5] * (len(s.now) - s.settled)]
+        return Refined([t for s in stretches for t in s.now], confidence, len(history), tuple(history))
+
+    def _judge(self, hidden: Tensor, tails: list[list[int]], whole: list[bool]) -> list[_Verdict]:
+        """What the model says to each tail; ``hidden`` (R, D): a row a token, and one after each tail."""
+        options = self.options
+        chances = self._scores(hidden).float().log_softmax(-1)
+        ends = torch.tensor([len(t) + 1 for t in tails]).cumsum(0) - 1  # the rows that have read a whole tail
+        chances[:, 0] -= options.ending
+        chances[ends, 0] += options.ending + options.ending * torch.tensor(whole)
+        best, places = chances.max(-1)
+        own = chances.gather(1, self._places([t for tail in tails for t in [*tail, END]])[:, None])[:, 0]
+        # Operations are about a token that was read, so they stand one row later.
+        edits = F.pad(self.model.operation(hidden).argmax(-1)[1:], (0, 1))
+        edits = edits.masked_fill((best - own > options.eager) & (edits == KEEP), REPLACE)
+        rejected, sure = (best - own > options.slack).tolist(), own.exp().tolist()
+        rows = zip(self.pieces[places].tolist(), best.exp().tolist(), edits.tolist(), strict=True)
+        clean, chance, operations = (list(column) for column in zip(*rows, strict=True))
+        verdicts, first = [], 0
+        for tail in tails:
+            end = first + len(tail)
+            kept = next((n for n in range(len(tail)) if rejected[first + n]), len(tail))
+            verdicts.append(
+                _Verdict(
+                    kept,
+                    sure[first : first + kept],
+                    clean[first : end + 1],
+                    chance[first + kept],
+                    operations[first:end],
+                )
+            )
+            first = end + 1
+        return verdicts
 
     def _scores(self, hidden: Tensor) -> Tensor:
         return int8.linear(hidden, self._packed) if self._table is None else hidden @ self._table.T
-
-    def _embedded(self, state: HeardState, tokens: list[int]) -> Tensor:
-        x = torch.cat(
-            [state.prompt, self.model.embed_tokens(torch.tensor([tokens], dtype=torch.long))], dim=1
-        )
-        return x + self.model.embed_positions.weight[: x.shape[1]]
 
     def _places(self, tokens: list[int]) -> Tensor:
         """Columns of the scored pieces; a token that is not scored gets the end's, and is rejected."""
         ids = torch.tensor(tokens, dtype=torch.long)
         places = torch.searchsorted(self.pieces, ids).clamp(max=len(self.pieces) - 1)
         return torch.where(self.pieces[places] == ids, places, 0)
+
+
+class _Verdict(NamedTuple):
+    """About a tail of n tokens."""
+
+    kept: int  # tokens that the model agrees with
+    sure: list[float]  # their probabilities
+    clean: list[int]  # n + 1: what should come after each prefix
+    chance: float  # probability of clean[kept]
+    operations: list[int]  # n
+
+
+@dataclass
+class _Stretch:
+    """A front on its way; the first ``settled`` of its tokens ``now`` stay."""
+
+    now: list[int]
+    limit: int
+    confidence: list[float] = field(default_factory=list)
+    done: bool = False
+
+    @property
+    def settled(self) -> int:
+        return len(self.confidence)
+
+    def tail(self, window: int) -> list[int]:
+        """The next unsettled tokens."""
+        return self.now[self.settled : self.settled + window]
+
+    def change(self, tail: list[int], verdict: _Verdict) -> None:
+        """Settle what was kept, put the model's token after it, edit the rest."""
+        end = self.settled + len(tail)
+        self.confidence += verdict.sure
+        at = self.settled
+        if verdict.kept == len(tail) and at < len(self.now):
+            return  # the canvas goes on after the window
+        if verdict.clean[verdict.kept] == END or at >= self.limit:
+            self.now, self.done = self.now[:at], True
+            return
+        repaired = _repaired(tail, verdict.clean, verdict.operations, verdict.kept)
+        self.now = (self.now[:at] + repaired + self.now[end:])[: self.limit]
+        self.confidence.append(verdict.chance)  # the model's own token needs no second look
+
+
+def _joined(stretches: Sequence[_Stretch]) -> tuple[list[int], list[bool]]:
+    sure = [n < s.settled or s.done for s in stretches for n in range(len(s.now))]
+    return [token for s in stretches for token in s.now], sure
 
 
 def _repaired(tail: list[int], clean: list[int], operations: list[int], at: int) -> list[int]:
@@ -232,26 +214,56 @@ def _repaired(tail: list[int], clean: list[int], operations: list[int], at: int)
     return [token, *apply_edits(rest, [*clean[skip : len(tail)], END], operations[skip:])]
 
 
-class _Cache:
-    """Self-attention keys and values of what was read."""
+class _Reader:
+    """Reads fronts side by side, and keeps self-attention keys and values of what was read.
 
-    def __init__(self, model: EditDenoiser) -> None:
-        self.model, self.size = model, 0
+    All rows of all fronts lie in one sequence; masks keep the fronts apart.
+    """
+
+    def __init__(self, model: EditDenoiser, state: HeardState, fronts: Sequence[Front]) -> None:
+        self.model, self.state = model, state
         self.pairs: list[tuple[Tensor, Tensor] | None] = [None] * len(model.layers)
+        self.sizes = [0] * len(fronts)  # rows kept of each front
+        self.front = self.place = torch.zeros(0, dtype=torch.long)  # of each kept row
+        at, count = torch.arange(state.keys[0].shape[2]), state.keys[0].shape[2]
+        partial = any(f.frames != (0, count) for f in fronts)
+        heard = [(at >= first) & (at < end) for first, end in (f.frames for f in fronts)]
+        self.heard = torch.stack(heard) if partial else None  # (fronts, T)
 
-    def read(self, x: Tensor, wanted: int, state: HeardState) -> Tensor:
-        """The last ``wanted`` final states of the sequence ``x`` (1, n, D), computing only what is new."""
-        self.cut(min(self.size, x.shape[1] - wanted))
-        old, x = self.size, x[:, self.size :]
-        visible = torch.ones(x.shape[1], old + x.shape[1], dtype=torch.bool).tril(old)
+    def read(self, fronts: Sequence[int], tokens: Sequence[list[int]], wanted: Sequence[int]) -> Tensor:
+        """The last ``wanted`` final states of some fronts' ``tokens``, (sum of wanted, D).
+
+        Only what is new is computed.
+        """
+        for n, ids, count in zip(fronts, tokens, wanted, strict=True):
+            self.sizes[n] = min(self.sizes[n], PROMPT + len(ids) - count)
+        kept = self.place < torch.tensor(self.sizes)[self.front]
+        x, front, place = self._embedded(fronts, tokens)
+        self.front, self.place = torch.cat([self.front[kept], front]), torch.cat([self.place[kept], place])
+        visible = (front[:, None] == self.front) & (self.place <= place[:, None])
+        heard = None if self.heard is None else self.heard[front]
         for n, layer in enumerate(self.model.layers):
             assert isinstance(layer, DecoderLayer)
-            x, self.pairs[n] = layer.extend(x, self.pairs[n], visible, state.keys[n], state.values[n])
-        self.size = old + x.shape[1]
-        return self.model.layer_norm(x[:, -wanted:])  # type: ignore[no-any-return]
+            known = self.pairs[n]
+            known = known and (known[0][:, :, kept], known[1][:, :, kept])
+            x, self.pairs[n] = layer.extend(
+                x, known, visible, self.state.keys[n], self.state.values[n], heard
+            )
+        last = torch.zeros(len(front), dtype=torch.bool)
+        for n, ids, count in zip(fronts, tokens, wanted, strict=True):
+            self.sizes[n] = PROMPT + len(ids)
+            last |= (front == n) & (place >= self.sizes[n] - count)
+        return self.model.layer_norm(x[0, last])  # type: ignore[no-any-return]
 
-    def cut(self, size: int) -> None:
-        """Forget what comes after the first ``size`` positions."""
-        if size < self.size:
-            self.pairs = [p and (p[0][:, :, :size], p[1][:, :, :size]) for p in self.pairs]
-            self.size = size
+    def _embedded(self, fronts: Sequence[int], tokens: Sequence[list[int]]) -> tuple[Tensor, Tensor, Tensor]:
+        """New rows (1, n, D), and the front and the place of each."""
+        parts, front, place = [], [], []
+        for n, ids in zip(fronts, tokens, strict=True):
+            first = self.sizes[n]
+            new = self.model.embed_tokens(torch.tensor(ids[max(0, first - PROMPT) :], dtype=torch.long))
+            parts += [self.state.prompt[0, first:], new]
+            places = list(range(first, PROMPT + len(ids)))
+            place += places
+            front += [n] * len(places)
+        x = torch.cat(parts) + self.model.embed_positions.weight[place]
+        return x[None], torch.tensor(front), torch.tensor(place)

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from diffusion_asr.alignment import forced_canvas
 from diffusion_asr.denoiser import Denoiser, PreparedState
+from diffusion_asr.edit_denoiser import MAX_TOKENS, EditDenoiser
 from diffusion_asr.encoder import AcousticMemory
-from diffusion_asr.refiner import MAX_TOKENS, EditDenoiser, Refined, Refiner
+from diffusion_asr.refiner import Refined, Refiner
 from diffusion_asr.sampler import Denoised, TraceStep, collapse
 from diffusion_asr.vocabulary import Vocabulary
 
@@ -88,8 +89,8 @@ class Settler:
         return Denoised(placed, confidence, 1 + found.steps)
 
 
-def _as_refined(tokens: list[int], settled: int) -> Refined:
-    return Refined(tokens, [1.0] * settled + [0.5] * (len(tokens) - settled), 0, ())
+def _as_refined(tokens: list[int], settled: list[bool]) -> Refined:
+    return Refined(tokens, [1.0 if sure else 0.5 for sure in settled], 0, ())
 
 
 def _traced(first: Denoised, canvas: Tensor, later: list[Denoised]) -> Denoised:

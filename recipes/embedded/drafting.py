@@ -1,4 +1,4 @@
-"""The canvas denoiser's drafts of every cached clip: what the refiner learns to repair."""
+"""The canvas denoiser's drafts of every cached clip, and when its text is said, for the refiner."""
 
 from __future__ import annotations
 
@@ -7,21 +7,26 @@ from pathlib import Path
 
 import torch
 
+from diffusion_asr.alignment import forced_canvas
 from diffusion_asr.pretrained import load_parts
 from diffusion_asr.sampler import collapse
 from recipes.embedded.data import collate, load
 
+_LEAST = -15.0  # log-probability of a token that the draft did not think of at all
+
 
 @torch.inference_mode()
 def write_drafts(work: Path, model: str, shard: str, batch: int = 8) -> None:
-    """``work/cache/SHARD.drafts.jsonl``: ``{"offset": …, "ids": […]}`` for each clip; resumable."""
+    """``work/cache/SHARD.drafts.jsonl``: a line for each clip; resumable.
+
+    ``{"offset": …, "runs": [[token, first slot, last slot], …], "text": [slot, …]}``: the draft, and the
+    first slot of each token of the clip's text by forced alignment.
+    """
     parts = load_parts(model)
     out = work / f"cache/{shard}.drafts.jsonl"
     done = {json.loads(x)["offset"] for x in out.read_text().splitlines()} if out.exists() else set()
-    slots = parts.denoiser.config.slot_frames
-    clips = [
-        c for c in load([work / f"cache/{shard}.jsonl"], parts.vocabulary, slots) if c.offset not in done
-    ]
+    size = parts.denoiser.config.slot_frames
+    clips = [c for c in load([work / f"cache/{shard}.jsonl"], parts.vocabulary, size) if c.offset not in done]
     pieces = {k: torch.tensor(parts.vocabulary.pieces_for(k)) for k in parts.denoiser.config.languages}
     generator = torch.Generator().manual_seed(0)
     order = [clips[i] for i in torch.randperm(len(clips), generator=generator).tolist()]
@@ -33,7 +38,16 @@ def write_drafts(work: Path, model: str, shard: str, batch: int = 8) -> None:
                 logits, _ = parts.denoiser.denoise(
                     torch.zeros(state.slot_mask.shape, dtype=torch.long), state, pieces=pieces[clip.lang]
                 )
-                canvas = pieces[clip.lang][logits[0].argmax(-1)]
-                ids = [token for token, _, _ in collapse(canvas)]
-                file.write(json.dumps({"offset": clip.offset, "ids": ids}) + "\n")
+                log_probs = logits.float().log_softmax(-1).clamp(min=_LEAST)
+                targets = torch.searchsorted(pieces[clip.lang], one.targets).clamp(
+                    max=len(pieces[clip.lang]) - 1
+                )
+                slots = torch.tensor([log_probs.shape[1]])
+                said = forced_canvas(log_probs, slots, targets, one.counts)[0]
+                row = {
+                    "offset": clip.offset,
+                    "runs": collapse(pieces[clip.lang][log_probs[0].argmax(-1)]),
+                    "text": [first for _, first, _ in collapse(said)],
+                }
+                file.write(json.dumps(row) + "\n")
             file.flush()

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from diffusion_asr.checkpoint import load_config, pack, pack_delta, save
 from diffusion_asr.denoiser import CanvasDenoiser, DenoiserConfig
+from diffusion_asr.edit_denoiser import EditDenoiser, RefinerConfig
 from diffusion_asr.pretrained import load_parts, model_folder
-from diffusion_asr.refiner import EditDenoiser, RefinerConfig
 from diffusion_asr.vocabulary import Vocabulary
 from diffusion_asr.words import Calibration
 from recipes.embedded.build_vocabulary import pruned

@@ -14,7 +14,7 @@ import json
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import takewhile
+from itertools import accumulate, takewhile
 from pathlib import Path
 
 import torch
@@ -26,8 +26,7 @@ from torch.nn import functional as F
 
 from diffusion_asr.checkpoint import unpack
 from diffusion_asr.denoiser import PROMPT
-from diffusion_asr.pretrained import load_parts, model_folder
-from diffusion_asr.refiner import (
+from diffusion_asr.edit_denoiser import (
     DELETE,
     END,
     INSERT,
@@ -35,9 +34,12 @@ from diffusion_asr.refiner import (
     MAX_TOKENS,
     REPLACE,
     EditDenoiser,
-    Refiner,
     RefinerConfig,
 )
+from diffusion_asr.fronts import Run as DraftRun
+from diffusion_asr.fronts import begins_word, cut
+from diffusion_asr.pretrained import load_parts, model_folder
+from diffusion_asr.refiner import Refiner
 from diffusion_asr.vocabulary import Vocabulary
 from recipes.embedded.data import Batch, Clip, batches, collate, load, training_shards
 from recipes.embedded.quick_eval import error
@@ -69,6 +71,8 @@ class RefineOptions(RunOptions):
     start: str = ""  # model whose refiner the run goes on from; empty: Whisper base's decoder
     mix: float = 0.0  # share of Whisper base's decoder in that start
     teacher: float = 0.0  # share of the targets that Whisper's own decoder gives, where it is a good one
+    cut: float = 0.0  # share of batches whose clips are cut into fronts
+    fronts: tuple[int, ...] = (4, 6, 8, 12)  # tokens of a front, drawn for each clip
 
 
 def align(canvas: Sequence[int], text: Sequence[int]) -> tuple[list[int], list[int]]:
@@ -162,6 +166,56 @@ class Teacher:
         return self.pieces[best.indices], best.values / best.values.sum(-1, keepdim=True)
 
 
+@dataclass(frozen=True)
+class Drafted:
+    """What the canvas denoiser made of a clip.
+
+    Attributes:
+        runs: Its draft.
+        slots: Where each (fused) token of the clip's text begins, by forced alignment.
+    """
+
+    runs: list[DraftRun]
+    slots: list[int]
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the refiner reads at once: a clip, or a front of it.
+
+    Attributes:
+        clip: Its states and tokens.
+        of: Number of the whole clip in its batch.
+        first: Where in the whole clip's tokens it begins.
+        draft: The draft's tokens there; None without a draft.
+    """
+
+    clip: Clip
+    of: int
+    first: int = 0
+    draft: list[int] | None = None
+
+
+def front_rows(
+    clip: Clip, of: int, drafted: Drafted, vocabulary: Vocabulary, slot_frames: int, most: int
+) -> list[Row]:
+    """A clip's fronts, cut where inference cuts; a word belongs to the front in which it begins."""
+    owners: list[int] = []  # slot of the word that each token belongs to
+    for token, slot in zip(clip.ids, drafted.slots, strict=True):
+        owners.append(slot if begins_word(vocabulary, token, clip.lang) or not owners else owners[-1])
+    rows, first = [], 0
+    fronts = cut(drafted.runs, vocabulary, clip.lang, most, slot_frames, clip.frames)
+    for front in fronts:
+        end = len(clip.ids)
+        if front is not fronts[-1]:
+            end = next((n for n in range(first, end) if owners[n] >= front.slots[1]), end)
+        a, b = front.frames
+        part = replace(clip, offset=clip.offset + a, frames=b - a, ids=clip.ids[first:end])
+        rows.append(Row(part, of, first, vocabulary.fuse(front.tokens)))
+        first = end
+    return rows
+
+
 class RefineTrainer(Run[EditDenoiser, list[Clip]]):
     """Trains the edit denoiser."""
 
@@ -182,42 +236,71 @@ class RefineTrainer(Run[EditDenoiser, list[Clip]]):
         super().__init__(folder, options, self.model, groups)
         self.rng = random.Random(options.seed + self.step)
         self.dev = self.clips([work / "cache/dev.jsonl"])
-        self.drafts: dict[tuple[str, int], list[int]] = {}
+        self.dev_drafts = self.drafted([work / "cache/dev.jsonl"], self.dev)
+        self.drafts: dict[tuple[str, int], Drafted] = {}
 
     def clips(self, shards: Sequence[Path]) -> list[Clip]:
         """Clips of some caches."""
         clips = load(shards, self.vocabulary, self.slot_frames)
         return [replace(clip, ids=self.vocabulary.fuse(clip.ids)) for clip in clips]
 
-    def source(self) -> Iterator[list[Clip]]:
-        """See ``Run.source``; with the drafts that are there by now."""
-        cache = self.work / "cache"
-        shards = training_shards(cache)
+    def drafted(self, shards: Sequence[Path], clips: Sequence[Clip]) -> dict[tuple[str, int], Drafted]:
+        """The drafts that are there by now, by shard and offset."""
+        texts = {(clip.shard, clip.offset): clip.ids for clip in clips}
+        found = {}
         for shard in shards:
             path = shard.with_name(shard.stem + ".drafts.jsonl")
             for line in path.read_text().rpartition("\n")[0].splitlines() if path.exists() else ():
                 row = json.loads(line)
-                self.drafts[shard.stem, row["offset"]] = self.vocabulary.fuse(row["ids"])
+                ids = texts.get((shard.stem, row["offset"]), [])
+                lengths = [len(self.vocabulary.spell(token)) for token in ids]
+                if sum(lengths) == len(row["text"]):  # a text that does not fit its slots has no places
+                    starts = [0, *accumulate(lengths)][:-1]
+                    runs = [(token, a, b) for token, a, b in row["runs"]]
+                    found[shard.stem, row["offset"]] = Drafted(runs, [row["text"][n] for n in starts])
+        return found
+
+    def source(self) -> Iterator[list[Clip]]:
+        """See ``Run.source``; with the drafts that are there by now."""
+        shards = training_shards(self.work / "cache")
         clips = self.clips(shards)
+        self.drafts = self.drafted(shards, clips)
         self.note(clips=len(clips), drafts=len(self.drafts))
         return batches(clips, SHARES, self.options.frames, random.Random(self.step))
 
-    def canvas_of(self, clip: Clip) -> list[int]:
-        """The corrupted canvas of a training clip."""
+    def rows(self, clips: Sequence[Clip]) -> list[Row]:
+        """Whole clips, or (all of a batch alike, so that little is padded) their fronts."""
+        cutting = self.rng.random() < self.options.cut
+        rows: list[Row] = []
+        for n, clip in enumerate(clips):
+            known = self.drafts.get((clip.shard, clip.offset))
+            if known is None:
+                rows.append(Row(clip, n))
+            elif cutting:
+                most = self.rng.choice(self.options.fronts)
+                rows += front_rows(clip, n, known, self.vocabulary, self.slot_frames, most)
+            else:
+                draft = self.vocabulary.fuse([token for token, _, _ in known.runs])
+                rows.append(Row(clip, n, draft=draft))
+        return rows
+
+    def canvas_of(self, row: Row) -> list[int]:
+        """The corrupted canvas of a row."""
+        clip = row.clip
         if self.rng.random() < self.options.clean:
             return clip.ids[:MAX_TOKENS]
-        draft = self.drafts.get((clip.shard, clip.offset))
         pieces = self.vocabulary.fused_for(clip.lang)[1:]
-        if draft is not None and self.rng.random() < self.options.drafts:
-            return corrupt(draft, self.rng.choice((0.0, 0.0, 0.1)), pieces, self.rng)[:MAX_TOKENS]
+        if row.draft is not None and self.rng.random() < self.options.drafts:
+            return corrupt(row.draft, self.rng.choice((0.0, 0.0, 0.1)), pieces, self.rng)[:MAX_TOKENS]
         rate = self.rng.random() * self.options.most_corrupted
         return corrupt(clip.ids, rate, pieces, self.rng)[:MAX_TOKENS]
 
     def losses(self, clips: Sequence[Clip]) -> tuple[Tensor, Tensor]:
         """Cross-entropies of tokens and of operations."""
-        batch = collate(clips)
-        canvases = [self.canvas_of(c) for c in clips]
-        pairs = [align(c, clip.ids) for c, clip in zip(canvases, clips, strict=True)]
+        rows = self.rows(clips)
+        batch = collate([row.clip for row in rows])
+        canvases = [self.canvas_of(row) for row in rows]
+        pairs = [align(c, row.clip.ids) for c, row in zip(canvases, rows, strict=True)]
         longest = max(map(len, canvases))
         canvas = torch.tensor([c + [0] * (longest - len(c)) for c in canvases], dtype=torch.long)
         operations = torch.tensor([o + [-1] * (longest - len(o)) for o, _ in pairs], dtype=torch.long)
@@ -225,38 +308,44 @@ class RefineTrainer(Run[EditDenoiser, list[Clip]]):
         state = self.model.prepare(batch.memory, batch.languages)
         hidden = self.model.hidden(canvas, state)
         used = places >= 0
-        ids, chances = self.targets(clips, batch, places)
+        ids, chances = self.targets(rows, clips, batch, places)
         ids, chances = ids[used], chances[used]
         pieces = Pieces.draw(ids, self.vocabulary.whole, self.options.negatives)
         logits = self.model.logits(hidden[used], pieces.ids) + pieces.correction
         known = logits.log_softmax(-1).gather(1, torch.searchsorted(pieces.ids, ids))
-        weight = self.weights(canvases, clips, longest)[used]
+        weight = self.weights(canvases, rows, longest)[used]
         token = -((chances * known).sum(1) * weight).sum() / weight.sum()
         flat = self.model.operations(hidden).flatten(0, 1)
         return token, F.cross_entropy(flat, operations.flatten(), ignore_index=-1) if longest else token * 0
 
-    def weights(self, canvases: list[list[int]], clips: Sequence[Clip], longest: int) -> Tensor:
+    def weights(self, canvases: list[list[int]], rows: Sequence[Row], longest: int) -> Tensor:
         """(B, N + 1): 1 after a prefix that the text has too, ``unsure`` after others.
 
         Settling reads a prefix that is settled, so nearly clean. Learning from wrong ones teaches to mistrust
         what was written before, which is half of what Whisper's decoder knows.
         """
-        rows = torch.full((len(clips), longest + 1), self.options.unsure)
-        for row, canvas, clip in zip(rows, canvases, clips, strict=True):
-            alike = takewhile(lambda pair: pair[0] == pair[1], zip(canvas, clip.ids, strict=False))
-            row[: len(list(alike)) + 1] = 1.0
-        return rows
+        weights = torch.full((len(rows), longest + 1), self.options.unsure)
+        for weight, canvas, row in zip(weights, canvases, rows, strict=True):
+            alike = takewhile(lambda pair: pair[0] == pair[1], zip(canvas, row.clip.ids, strict=False))
+            weight[: len(list(alike)) + 1] = 1.0
+        return weights
 
-    def targets(self, clips: Sequence[Clip], batch: Batch, places: Tensor) -> tuple[Tensor, Tensor]:
-        """What should follow at ``places`` (B, N): tokens (B, N, K) and how likely each of them should be."""
+    def targets(
+        self, rows: Sequence[Row], clips: Sequence[Clip], batch: Batch, places: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """What should follow at ``places`` (B, N): tokens (B, N, K) and how likely each of them should be.
+
+        The teacher has heard and read the whole clip, also where a row is but a front of it.
+        """
         clean = F.pad(batch.targets, (0, 1))  # with the end
         label = clean.gather(1, places.clamp(min=0))[..., None]
         if self.teacher is None:
             return label, torch.ones_like(label, dtype=torch.float32)
-        ids, chances = self.teacher.says(batch)
-        at = places.clamp(min=0)[..., None].expand(-1, -1, ids.shape[-1])
-        ids, chances = ids.gather(1, at), chances.gather(1, at)
-        taught = torch.tensor([c.lang in TAUGHT for c in clips])[:, None, None] & (label != END)
+        ids, chances = self.teacher.says(collate(clips))
+        of, first = torch.tensor([r.of for r in rows]), torch.tensor([r.first for r in rows])
+        at = (first[:, None] + places).clamp(0, ids.shape[1] - 1)
+        ids, chances = ids[of[:, None], at], chances[of[:, None], at]
+        taught = torch.tensor([r.clip.lang in TAUGHT for r in rows])[:, None, None] & (label != END)
         share = self.options.teacher * taught
         return torch.cat([label, ids], -1), torch.cat([1 - share, share * chances], -1)
 
@@ -270,25 +359,29 @@ class RefineTrainer(Run[EditDenoiser, list[Clip]]):
         return [float(p.detach()) for p in parts]
 
     def evaluate(self, most: int = 3) -> None:
-        """Dev errors of the running average: the draft's, then after 1, 4, 16 and all settling passes."""
-        drafts = self.work / "cache/dev.drafts.jsonl"
-        if not drafts.exists():
-            return
-        first = {r["offset"]: r["ids"] for r in map(json.loads, drafts.read_text().splitlines())}
+        """Dev errors of the running average: the draft, fronts of 8 tokens, and all settling passes."""
         found = {}
         for lang, source in sorted({(c.lang, c.source) for c in self.dev}):
             group = [c for c in self.dev if (c.lang, c.source) == (lang, source)]
-            group = group[:: max(1, len(group) // most)][:most]
+            group = [
+                c for c in group[:: max(1, len(group) // most)] if (c.shard, c.offset) in self.dev_drafts
+            ]
             refiner = Refiner(self.average, torch.tensor(self.vocabulary.fused_for(lang)))
-            texts: dict[int, list[str]] = {0: [], 1: [], 4: [], 16: [], MAX_TOKENS: []}
-            for clip in group:
+            texts: list[list[list[int]]] = [[], [], []]
+            for clip in group[:most]:
+                known = self.dev_drafts[clip.shard, clip.offset]
+                draft = self.vocabulary.fuse([token for token, _, _ in known.runs])
+                fronts = []
+                for row in front_rows(clip, 0, known, self.vocabulary, self.slot_frames, 8):
+                    one = collate([row.clip])
+                    state = self.average.prepare(one.memory, one.languages)
+                    fronts += refiner.settle(state, row.draft or [], MAX_TOKENS).tokens
                 one = collate([clip])
                 state = self.average.prepare(one.memory, one.languages)
-                for passes in texts:
-                    ids = self.vocabulary.fuse(first.get(clip.offset, []))
-                    if passes:
-                        ids = refiner.settle(state, ids, passes).tokens
-                    texts[passes].append(self.vocabulary.decode(ids))
-            found[f"{lang} {source}"] = [error([c.text for c in group], texts[n], lang) for n in texts]
-            print(f"  {lang}: {group[0].text[:90]}\n    -> {texts[MAX_TOKENS][0][:90]}", flush=True)
+                whole = refiner.settle(state, draft, MAX_TOKENS).tokens
+                for kind, ids in zip(texts, (draft, fronts, whole), strict=True):
+                    kind.append(ids)
+            said = [[self.vocabulary.decode(ids) for ids in kind] for kind in texts]
+            found[f"{lang} {source}"] = [error([c.text for c in group[:most]], kind, lang) for kind in said]
+            print(f"  {lang}: {group[0].text[:90]}\n    -> {said[1][0][:90]}", flush=True)
         self.note(dev=found)

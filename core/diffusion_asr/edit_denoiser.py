@@ -27,13 +27,18 @@ MAX_TOKENS = 440
 
 @dataclass(frozen=True, slots=True)
 class RefinerConfig:
-    """Sizes of an edit denoiser; the defaults are Whisper base's decoder."""
+    """Sizes of an edit denoiser; the defaults are Whisper base's decoder.
+
+    ``front`` is how many tokens of a draft it was trained to settle on their own, hearing only their time
+    (see ``fronts``); 0 means that it has only ever heard whole clips.
+    """
 
     vocabulary: int
     d_model: int = 512
     layers: int = 6
     heads: int = 8
     languages: tuple[str, ...] = ("en", "de", "fr", "es", "hi", "zh")
+    front: int = 0
 
 
 class HeardState(NamedTuple):

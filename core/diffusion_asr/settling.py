@@ -1,32 +1,36 @@
 """To a settled canvas with the refiner: draft the slots, edit the tokens, place them.
 
-The canvas denoiser's first step over the slots is the draft. The refiner repairs its token sequence, and
-forced alignment with the draft's own distributions puts the repaired tokens back onto the slots, so word
-times stay free.
+The canvas denoiser's first step over the slots is the draft. The refiner repairs its tokens, first in fronts
+side by side, then once more from left to right with everything heard. Forced alignment with the draft's own
+distributions puts the repaired tokens back onto the slots, so word times stay free.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from diffusion_asr.alignment import forced_canvas
-from diffusion_asr.denoiser import Denoiser, PreparedState
-from diffusion_asr.edit_denoiser import MAX_TOKENS, EditDenoiser
+from diffusion_asr.denoiser import CanvasDenoiser, PreparedState
+from diffusion_asr.edit_denoiser import MAX_TOKENS, EditDenoiser, HeardState
 from diffusion_asr.encoder import AcousticMemory
+from diffusion_asr.fronts import Front, cut
 from diffusion_asr.refiner import Refined, Refiner
 from diffusion_asr.sampler import Denoised, TraceStep, collapse
 from diffusion_asr.vocabulary import Vocabulary
 
+FRONT_SHARE = 0.7  # of a limited number of passes
 _LEAST = -15.0  # log-probability of a token that the draft did not think of at all
 
 
 class Settler:
     """A clip's way through denoiser and refiner."""
 
-    def __init__(self, denoiser: Denoiser, model: EditDenoiser, vocabulary: Vocabulary) -> None:
+    def __init__(self, denoiser: CanvasDenoiser, model: EditDenoiser, vocabulary: Vocabulary) -> None:
         self.denoiser, self.model, self.vocabulary = denoiser, model, vocabulary
         self._refiners: dict[str, Refiner] = {}
 
@@ -56,19 +60,28 @@ class Settler:
         log_probs = logits.float().log_softmax(-1)
         best, places = log_probs.max(-1)
         first = Denoised(pieces[places[0]], best[0].exp(), 1)
-        tokens = self.vocabulary.fuse([token for token, _, _ in collapse(first.canvas)])
         passes = MAX_TOKENS if steps is None else steps - 1
-        if not tokens or not passes:
+        fronts = self._fronts(first.canvas, language, memory.states.shape[1])
+        if not any(front.tokens for front in fronts) or not passes:
             return _traced(first, canvas[0], []) if trace else first
         if language not in self._refiners:
             fused = torch.arange(len(self.vocabulary), self.vocabulary.whole)
             self._refiners[language] = Refiner(self.model, torch.cat([pieces, fused]))
-        found = self._refiners[language].settle(self.model.prepare(memory, [language]), tokens, passes)
+        heard = self.model.prepare(memory, [language])
+        found = settled_in_fronts(self._refiners[language], heard, fronts, passes)
         settled = self._placed(found, log_probs, pieces, first)
         if not trace:
             return settled
-        history = [self._placed(_as_refined(*read), log_probs, pieces, first) for read in found.history[1:]]
+        later = found.history[1:]
+        history = [self._placed(_as_refined(*read), log_probs, pieces, first) for read in later]
         return _traced(first, canvas[0], [*history, settled])
+
+    def _fronts(self, canvas: Tensor, language: str, frames: int) -> list[Front]:
+        """The draft's tokens as one front, or as many as the model was trained for."""
+        most = self.model.config.front or len(canvas)
+        size = self.denoiser.config.slot_frames
+        fronts = cut(collapse(canvas), self.vocabulary, language, most, size, frames)
+        return [replace(front, tokens=tuple(self.vocabulary.fuse(front.tokens))) for front in fronts]
 
     def _placed(self, found: Refined, log_probs: Tensor, pieces: Tensor, first: Denoised) -> Denoised:
         """The tokens on their slots, as the denoiser spells them; the draft where they do not fit."""
@@ -87,6 +100,21 @@ class Settler:
         for (_, a, b), chance in zip(collapse(placed), sure, strict=True):
             confidence[a : b + 1] = chance
         return Denoised(placed, confidence, 1 + found.steps)
+
+
+def settled_in_fronts(refiner: Refiner, state: HeardState, fronts: Sequence[Front], passes: int) -> Refined:
+    """Settle ``fronts`` side by side, then their text as a whole, in at most ``passes`` passes.
+
+    A front that hears its own time alone may miss what the rest would tell, and words at its cuts.
+    """
+    if len(fronts) == 1:
+        return refiner.settle(state, fronts[0].tokens, passes)
+    limit = passes if passes == MAX_TOKENS else max(1, round(passes * FRONT_SHARE))
+    parts = refiner.settle_fronts(state, fronts, limit)
+    if parts.steps == passes:
+        return parts
+    whole = refiner.settle(state, parts.tokens, passes - parts.steps)
+    return Refined(whole.tokens, whole.confidence, parts.steps + whole.steps, parts.history + whole.history)
 
 
 def _as_refined(tokens: list[int], settled: list[bool]) -> Refined:

@@ -27,7 +27,7 @@ def pseudo_label(work: Path, shared: Path, threads: int = 1) -> None:
     """Write ``work/pseudo/manifest.jsonl`` for every unlabelled train clip that the teacher is sure of."""
     from faster_whisper import WhisperModel
 
-    folder = shared / "data/speech"
+    folder = shared.resolve() / "data/speech"  # the manifest lies elsewhere
     rows = [json.loads(x) for x in (folder / "manifest.jsonl").read_text(encoding="utf8").splitlines()]
     rows = [r for r in rows if r["split"] == "train" and r["text"] is None]
     model = WhisperModel(str(work / "weights/whisper"), compute_type="int8", cpu_threads=threads)

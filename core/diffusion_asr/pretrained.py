@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from diffusion_asr import int8
 from diffusion_asr.checkpoint import REFINER, load_config, unpack
@@ -73,6 +74,19 @@ def _cpu_flags() -> str:
         return ""
 
 
+class Bare(TorchFunctionMode):
+    """Builds modules without initialising them.
+
+    On the meta device an initialisation does nothing, but ``normal_`` there imports torch's compiler: two
+    seconds, and memory for 900 modules.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
 def _fill(module: nn.Module, path: Path, dtype: torch.dtype, bases: dict[str, Tensor] | None = None) -> None:
     """Load weights into a module built on the meta device; names must match exactly."""
     tensors = unpack(path, dtype, bases)
@@ -87,7 +101,7 @@ def _build(
     config: dict[str, Any], folder: Path, refiner: EditDenoiser | None
 ) -> tuple[WhisperEncoder, CanvasDenoiser, LanguagePosterior]:
     sizes = config["denoiser"] | {"languages": tuple(config["denoiser"]["languages"])}
-    with torch.device("meta"):
+    with torch.device("meta"), Bare():
         denoiser = CanvasDenoiser(DenoiserConfig(**sizes))
         language = LanguagePosterior(denoiser.config.d_model, denoiser.config.languages)
         encoder = WhisperEncoder(EncoderConfig(**config["encoder"]))
@@ -106,7 +120,7 @@ def _refiner(config: dict[str, Any], folder: Path) -> EditDenoiser | None:
     if "refiner" not in config:
         return None
     sizes = config["refiner"] | {"languages": tuple(config["refiner"]["languages"])}
-    with torch.device("meta"):
+    with torch.device("meta"), Bare():
         refiner = EditDenoiser(RefinerConfig(**sizes))
     _fill(refiner, folder / REFINER, compute_dtype())
     if compute_dtype() == torch.float32 and int8.available():

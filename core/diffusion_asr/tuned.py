@@ -25,7 +25,7 @@ from torch import Tensor
 from diffusion_asr.checkpoint import REFINER, load_config, save
 from diffusion_asr.denoiser import CanvasDenoiser, DenoiserConfig
 from diffusion_asr.errors import ModelError
-from diffusion_asr.pretrained import load_parts, model_folder
+from diffusion_asr.pretrained import Bare, load_parts, model_folder
 from diffusion_asr.words import Calibration
 
 DENOISER = "denoiser.safetensors"
@@ -131,7 +131,7 @@ def denoiser_of(model: str | os.PathLike[str]) -> dict[str, Tensor]:
 def _checked(source: Source, denoiser: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The weights in float32, if they are those of this model's denoiser: names, shapes, finite."""
     sizes = source.config["denoiser"] | {"languages": tuple(source.config["denoiser"]["languages"])}
-    with torch.device("meta"):
+    with torch.device("meta"), Bare():
         module = CanvasDenoiser(DenoiserConfig(**sizes))
     weights = {k: v.detach().to("cpu", torch.float32).contiguous() for k, v in denoiser.items()}
     try:

@@ -24,6 +24,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn import functional as F
 
+from diffusion_asr import int8
 from diffusion_asr.checkpoint import unpack
 from diffusion_asr.denoiser import PROMPT
 from diffusion_asr.edit_denoiser import (
@@ -155,6 +156,8 @@ class Teacher:
 
     def __init__(self, whisper: EditDenoiser, vocabulary: Vocabulary, most: int = 8) -> None:
         self.model, self.most = whisper.eval().requires_grad_(False), most
+        if int8.available():
+            int8.quantised(self.model.layers)
         self.pieces = torch.tensor(sorted({p for lang in TAUGHT for p in vocabulary.fused_for(lang)}))
 
     @torch.no_grad()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from diffusion_asr.edit_denoiser import EditDenoiser
 from diffusion_asr.encoder import AcousticMemory
-from diffusion_asr.fronts import MARGIN, Front, begins_word, cut
+from diffusion_asr.fronts import MARGIN, Front, SlotTimes, begins_word, cut
 from diffusion_asr.recognizer import Parts
 from diffusion_asr.refiner import Refiner, RefinerOptions
 from diffusion_asr.settling import settled_in_fronts
@@ -46,7 +46,7 @@ def drawn_runs(data: st.DataObject, vocabulary: Vocabulary) -> list[tuple[int, i
 def test_a_cut_loses_nothing(vocabulary: Vocabulary, data: st.DataObject, most: int, language: str) -> None:
     runs = drawn_runs(data, vocabulary)
     slots = (runs[-1][2] + 1 if runs else 0) + 3
-    fronts = cut(runs, vocabulary, language, most, 4, 4 * slots)
+    fronts = cut(runs, vocabulary, language, most, SlotTimes(4), 4 * slots)
     assert [t for f in fronts for t in f.tokens] == [t for t, _, _ in runs]
     assert fronts[0].slots[0] == 0
     assert fronts[-1].slots[1] == slots
@@ -64,7 +64,7 @@ def test_a_cut_loses_nothing(vocabulary: Vocabulary, data: st.DataObject, most: 
 
 def test_a_cut_is_made_at_the_longest_pause(vocabulary: Vocabulary) -> None:
     runs = [(259, 0, 0), (259, 2, 2), (259, 9, 9), (259, 11, 11)]
-    first, second = cut(runs, vocabulary, "en", 3, 4, 60)
+    first, second = cut(runs, vocabulary, "en", 3, SlotTimes(4), 60)
     assert (first.tokens, second.tokens) == ((259, 259), (259, 259))
     assert (first.slots, second.slots) == ((0, 6), (6, 15))
     assert (first.frames, second.frames) == ((0, 24 + MARGIN), (24 - MARGIN, 60))

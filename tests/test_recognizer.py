@@ -328,6 +328,7 @@ import diffusion_asr
 assert "torch" not in sys.modules, "import diffusion_asr loads torch"
 import tests.tiny, numpy
 asr = diffusion_asr.Recognizer.from_pretrained(sys.argv[1])
+assert "torch._dynamo" not in sys.modules, "loading a model imports torch's compiler"
 assert asr.transcribe(numpy.zeros(16000, "float32")).text == ""
 asr._detector = tests.tiny.AlwaysSpeech()
 assert asr.transcribe(tests.tiny.noise(2.0), init="noise", steps=1).segments

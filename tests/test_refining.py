@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from diffusion_asr.edit_denoiser import END, EditDenoiser, RefinerConfig
-from diffusion_asr.fronts import MARGIN
+from diffusion_asr.fronts import MARGIN, SlotTimes
 from diffusion_asr.vocabulary import Vocabulary
 from recipes.embedded import refining
 from recipes.embedded.data import Clip, collate
@@ -86,7 +86,7 @@ def test_fronts_share_out_text_and_states(tmp_path: Path) -> None:
     assert len(starts) > 3
     runs = [(token, 4 * n, 4 * n) for n, token in enumerate(ids)]
     clip = Clip(np.zeros((200, 512), np.float16), 7, 16 * len(ids), "", "en", "made", ids)
-    rows = front_rows(clip, 0, Drafted(runs, [run[1] for run in runs]), vocabulary, 4, 3)
+    rows = front_rows(clip, 0, Drafted(runs, [run[1] for run in runs]), vocabulary, SlotTimes(4), 3)
     assert len(rows) > 1
     assert [token for row in rows for token in row.clip.ids] == ids
     assert [token for row in rows for token in row.draft or []] == ids
@@ -98,7 +98,7 @@ def test_fronts_share_out_text_and_states(tmp_path: Path) -> None:
     assert ends[0][0] == 7
     assert ends[-1][1] == 7 + clip.frames
     assert all(after[0] == before[1] - 2 * MARGIN for before, after in pairwise(ends))
-    rows = front_rows(clip, 0, Drafted(runs, [run[1] + 99 for run in runs]), vocabulary, 4, 3)
+    rows = front_rows(clip, 0, Drafted(runs, [run[1] + 99 for run in runs]), vocabulary, SlotTimes(4), 3)
     assert [row.clip.ids for row in rows] == [*[[]] * (len(rows) - 1), ids]  # all said after the draft's end
 
 

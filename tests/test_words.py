@@ -14,7 +14,7 @@ from torch import Tensor
 from diffusion_asr.sampler import Denoised, collapse
 from diffusion_asr.transcript import Word
 from diffusion_asr.vocabulary import Vocabulary
-from diffusion_asr.words import TAIL, Calibration, join, to_words, tokens
+from diffusion_asr.words import RAMP, TAIL, Calibration, join, to_words, tokens
 from tests import tiny
 from tests.tiny import HANZI, canvas_of, denoised
 
@@ -159,6 +159,22 @@ def test_surer_words_have_more_confidence(vocabulary: Vocabulary) -> None:
 @given(st.floats(-1e6, 0), st.floats(0, 100), st.floats(-100, 100))
 def test_calibrated_confidence_is_a_probability(x: float, a: float, b: float) -> None:
     assert 0 <= Calibration(a, b)(x) <= 1
+
+
+def test_a_lag_moves_words_but_not_the_first_and_none_beyond_the_clip(vocabulary: Vocabulary) -> None:
+    canvas = canvas_of([n for _ in range(20) for n in vocabulary.encode("the", "en")], 3)
+    times = times_of(canvas)
+    clip, seconds = denoised(canvas), SLOT * len(canvas)
+    scales = (Calibration(), Calibration(lag=0.4))
+    plain, late = (to_words(clip, times, SLOT, seconds, vocabulary, scale) for scale in scales)
+    assert [w.text for w in plain] == [w.text for w in late]
+    moved = [b.start - a.start for a, b in zip(plain, late, strict=True)]
+    assert moved[0] == 0.0
+    settled = [by for a, by in zip(plain, moved, strict=True) if RAMP < a.start < seconds - 0.4]
+    assert settled == pytest.approx([0.4] * len(settled))
+    assert len(settled) > 3
+    assert all(a.start <= a.end <= seconds for a in late)
+    assert all(a.end <= b.start + 1e-9 for a, b in pairwise(late))
 
 
 def test_an_uncalibrated_word_is_as_sure_as_its_tokens(vocabulary: Vocabulary) -> None:

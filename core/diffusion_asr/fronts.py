@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from diffusion_asr.vocabulary import Vocabulary
+from diffusion_asr.words import heard_at
 
 MARGIN = 6  # encoder frames (120 ms) that a front hears beyond its cuts: a word begins before its slot
 
@@ -32,13 +33,26 @@ class Front:
     frames: tuple[int, int]
 
 
+@dataclass(frozen=True, slots=True)
+class SlotTimes:
+    """Encoder frames in a slot and in a second, and the seconds by which slots run ahead (``heard_at``)."""
+
+    slot_frames: int
+    lag: float = 0.0
+    frame_rate: float = 50.0
+
+    def frame(self, slot: int) -> int:
+        """The encoder frame at which a slot's beginning is heard."""
+        return round(heard_at(slot * self.slot_frames / self.frame_rate, self.lag) * self.frame_rate)
+
+
 def begins_word(vocabulary: Vocabulary, token: int, language: str) -> bool:
     """Whether a canvas may be cut before this token; Mandarin is written without spaces."""
     return language == "zh" or vocabulary.bytes_of(token).startswith(b" ")
 
 
 def cut(
-    runs: Sequence[Run], vocabulary: Vocabulary, language: str, most: int, slot_frames: int, frames: int
+    runs: Sequence[Run], vocabulary: Vocabulary, language: str, most: int, times: SlotTimes, frames: int
 ) -> list[Front]:
     """Fronts of about ``most`` tokens at most, cut at the longest pauses near the middle.
 
@@ -47,7 +61,7 @@ def cut(
         vocabulary: Of its tokens.
         language: Its code.
         most: Tokens; a stretch without a word's beginning in its middle half stays longer.
-        slot_frames: Encoder frames in a slot.
+        times: Of the slots.
         frames: Encoder frames of the clip.
     """
 
@@ -63,14 +77,14 @@ def cut(
 
     parts = ranges(0, len(runs))
     starts = [0] + [(runs[first - 1][2] + 1 + runs[first][1] + 1) // 2 for first, _ in parts[1:]]
-    ends = [*starts[1:], -(-frames // slot_frames)]
+    ends = [*starts[1:], -(-frames // times.slot_frames)]
     return [
         Front(
             tuple(token for token, _, _ in runs[first:end]),
             (start, stop),
             (
-                max(0, start * slot_frames - MARGIN) if start else 0,
-                min(frames, stop * slot_frames + MARGIN),
+                max(0, min(times.frame(start), frames) - MARGIN) if start else 0,
+                min(frames, times.frame(stop) + MARGIN),
             ),
         )
         for (first, end), start, stop in zip(parts, starts, ends, strict=True)

@@ -188,7 +188,8 @@ class Recognizer:
             if draft is None:
                 draft = uniform_noise(state.slot_mask.shape[1], len(parts.vocabulary), 1, noise)[:1]
             if self._settler is None:
-                self._settler = Settler(parts.denoiser, parts.refiner, parts.vocabulary)
+                lag = parts.calibration.lag
+                self._settler = Settler(parts.denoiser, parts.refiner, parts.vocabulary, lag)
             clip = self._settler.settle(memory, state, language, draft, pieces, options.steps, trace)
         else:
             (clip,) = self._sampler.sample(state, options, noise, draft, trace, pieces)

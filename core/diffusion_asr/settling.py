@@ -18,7 +18,7 @@ from diffusion_asr.alignment import forced_canvas
 from diffusion_asr.denoiser import CanvasDenoiser, PreparedState
 from diffusion_asr.edit_denoiser import MAX_TOKENS, EditDenoiser, HeardState
 from diffusion_asr.encoder import AcousticMemory
-from diffusion_asr.fronts import Front, cut
+from diffusion_asr.fronts import Front, SlotTimes, cut
 from diffusion_asr.refiner import Refined, Refiner
 from diffusion_asr.sampler import Denoised, TraceStep, collapse
 from diffusion_asr.vocabulary import Vocabulary
@@ -30,8 +30,12 @@ _LEAST = -15.0  # log-probability of a token that the draft did not think of at 
 class Settler:
     """A clip's way through denoiser and refiner."""
 
-    def __init__(self, denoiser: CanvasDenoiser, model: EditDenoiser, vocabulary: Vocabulary) -> None:
+    def __init__(
+        self, denoiser: CanvasDenoiser, model: EditDenoiser, vocabulary: Vocabulary, lag: float = 0.0
+    ) -> None:
+        """``lag``: see ``words.heard_at``."""
         self.denoiser, self.model, self.vocabulary = denoiser, model, vocabulary
+        self._times = SlotTimes(denoiser.config.slot_frames, lag)
         self._refiners: dict[str, Refiner] = {}
 
     @torch.inference_mode()
@@ -79,8 +83,7 @@ class Settler:
     def _fronts(self, canvas: Tensor, language: str, frames: int) -> list[Front]:
         """The draft's tokens as one front, or as many as the model was trained for."""
         most = self.model.config.front or len(canvas)
-        size = self.denoiser.config.slot_frames
-        fronts = cut(collapse(canvas), self.vocabulary, language, most, size, frames)
+        fronts = cut(collapse(canvas), self.vocabulary, language, most, self._times, frames)
         return [replace(front, tokens=tuple(self.vocabulary.fuse(front.tokens))) for front in fronts]
 
     def _placed(self, found: Refined, log_probs: Tensor, pieces: Tensor, first: Denoised) -> Denoised:

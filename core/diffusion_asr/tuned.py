@@ -112,7 +112,7 @@ def write_tuned(source: Source, target: Path, denoiser: Mapping[str, Tensor], re
     config = {k: v for k, v in source.config.items() if k not in ("format", "sha256")}
     config["version"] = str(config["version"]).removesuffix(_MARK) + _MARK
     if not refiner and config.pop("refiner", None):
-        config["calibration"] = asdict(Calibration())
+        config["calibration"] = asdict(Calibration(lag=config["calibration"].get("lag", 0.0)))
     with _made(target) as folder:
         for name in source.config["sha256"].keys() - dropped:
             (folder / name).write_bytes(source.signed(name))

@@ -1,8 +1,8 @@
 """From a settled canvas to words with times and confidence.
 
-Slots know when they are, so a token starts where its run of slots starts. A word ends where its last
-token's run ends, stretched towards the next word by at most ``TAIL`` because the canvas marks where a
-token is recognised, not how long it rings.
+Slots know when they are, so a token starts where its run of slots starts (a measured lag later, see
+``heard_at``). A word ends where its last token's run ends, stretched towards the next word by at most
+``TAIL`` because the canvas marks where a token is recognised, not how long it rings.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from diffusion_asr.transcript import Word
 from diffusion_asr.vocabulary import Vocabulary
 
 TAIL = 0.32  # seconds
+RAMP = 1.2  # seconds from a clip's start in which its canvas comes to run ahead
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,19 +33,32 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Platt scaling of a word's probability, fitted on dev: p' = sigmoid(a * logit(p) + b).
+    """What was fitted after training; the default changes nothing.
 
-    The default leaves probabilities as they are.
+    Attributes:
+        a: Platt scaling of a word's probability, p' = sigmoid(a * logit(p) + b).
+        b: See ``a``.
+        lag: Seconds by which a slot's words are heard after the slot's own time.
     """
 
     a: float = 1.0
     b: float = 0.0
+    lag: float = 0.0
 
     def __call__(self, log_probability: float) -> float:
         """Confidence in [0, 1] of a word whose tokens have this mean log-probability."""
         p = min(max(math.exp(min(log_probability, 0.0)), 1e-6), 1 - 1e-6)
         x = self.a * math.log(p / (1 - p)) + self.b
         return 1 / (1 + math.exp(-max(-30.0, min(30.0, x))))
+
+
+def heard_at(seconds: float, lag: float) -> float:
+    """When the words of a slot are heard, both in seconds from the clip's start.
+
+    A denoiser that attends both ways and is trained with CTC is free to write a word down before it is said
+    (CTC's alignments drift: Sak et al. 2015); canvas-base does, by a constant lag after the first words.
+    """
+    return seconds + lag * min(1.0, max(0.0, seconds) / RAMP)
 
 
 def tokens(clip: Denoised, vocabulary: Vocabulary) -> list[Token]:
@@ -113,17 +127,21 @@ def to_words(
         slot_seconds: Length of a slot.
         seconds: Length of the clip.
         vocabulary: Decodes the tokens.
-        calibration: From log-probability to confidence.
+        calibration: From log-probability to confidence, and the lag.
     """
     groups = group(tokens(clip, vocabulary))
-    starts = [max(0.0, float(times[g[0].first]) - slot_seconds / 2) for g in groups]
+
+    def heard(slot: int, edge: float) -> float:
+        return max(0.0, heard_at(float(times[slot]) + edge * slot_seconds, calibration.lag))
+
+    starts = [min(heard(g[0].first, -0.5), seconds) for g in groups]
     out = []
     for n, pieces in enumerate(groups):
         text = b"".join(p.data for p in pieces).decode("utf8", errors="ignore").strip()
         if not text:
             continue
         following = starts[n + 1] if n + 1 < len(starts) else seconds
-        end = float(times[pieces[-1].last]) + slot_seconds / 2
+        end = heard(pieces[-1].last, 0.5)
         end = min(max(end, min(following, end + TAIL)), seconds)
         sure = sum(math.log(max(p.probability, 1e-6)) for p in pieces) / len(pieces)
         out.append(

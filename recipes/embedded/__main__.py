@@ -96,6 +96,15 @@ def fuse(work: Work = WORK, shared: Shared = SHARED) -> None:
 
 
 @app.command()
+def absorb(model: str = "canvas-base", work: Work = WORK) -> None:
+    """Give slots a model's fused pieces too, as ordinary ones: before its denoiser is trained on."""
+    from diffusion_asr.pretrained import model_folder
+    from recipes.embedded.build_vocabulary import absorb as run
+
+    run(work, model_folder(model))
+
+
+@app.command()
 def cache(
     source: Annotated[str, typer.Argument(help="dev, real, prompts, teacher, or a folder under work/synth.")],
     variant: Annotated[int, typer.Option(help="Another variant is another augmentation.")] = 0,
@@ -163,6 +172,14 @@ def calibrate(model: str, work: Work = WORK, shared: Shared = SHARED) -> None:
     from recipes.embedded.calibration import calibrate as run
 
     run(work, shared, model)
+
+
+@app.command()
+def lag(model: str = "canvas-base", work: Work = WORK, shared: Shared = SHARED) -> None:
+    """Measure by how much a model's word times run ahead; adds it to work/model/calibration.json."""
+    from recipes.embedded.lag import measure
+
+    measure(work, shared, model)
 
 
 @app.command()

@@ -147,6 +147,37 @@ def fuse(work: Path, shared: Path, minimum: int = 3, borrowed: int = BORROWED) -
     return vocabulary
 
 
+def absorb(work: Path, model: Path) -> Vocabulary:
+    """Write a model's vocabulary into ``work/model`` with its fused pieces as pieces like any other."""
+    old = Vocabulary.load(model / "vocabulary.json")
+    start, added = old.hindi_start, len(old.fused)
+    pieces = [*old.pieces[:start], *old.fused, *old.pieces[start:]]
+    moved = {
+        lang: sorted(i if i < start else i + added for i in ids) for lang, ids in old.language_pieces.items()
+    }
+    for lang in LATIN:
+        moved[lang] = sorted({*moved[lang], *range(start, start + added)})
+    bpe = pruned(_whisper_bpe(work), pieces)
+    out = work / "model"
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "bpe.json").write_text(json.dumps(bpe, ensure_ascii=False, separators=(",", ":")), encoding="utf8")
+    vocabulary = Vocabulary(pieces, start + added, old.hindi_scores, out / "bpe.json", moved)
+    vocabulary.save(out / "vocabulary.json")
+    return vocabulary
+
+
+def rows_of(vocabulary: Vocabulary, old: Vocabulary) -> Tensor:
+    """For each piece its id in an older vocabulary, fused ones among them.
+
+    Raises:
+        KeyError: A piece that the older one lacks.
+    """
+    ids = {(n >= old.hindi_start, piece): n for n, piece in enumerate(old.pieces)}
+    ids |= {(False, piece): len(old) + n for n, piece in enumerate(old.fused)}
+    whole = enumerate(vocabulary.pieces)
+    return torch.tensor([ids[n >= vocabulary.hindi_start, piece] for n, piece in whole])
+
+
 def _text(piece: str) -> str:
     """What a byte-level piece says; bytes that are no whole character as something that is not Latin."""
     return piece_bytes(piece).decode("utf8", errors="replace")

@@ -76,7 +76,8 @@ def fit(samples: Sequence[Sample]) -> Calibration:
 def calibrate(work: Path, shared: Path, model: str) -> None:
     """Write ``work/model/calibration.json``; print the two-fold calibration error."""
     asr = Recognizer.from_pretrained(model)
-    asr.parts = replace(asr.parts, calibration=Calibration())  # raw scores
+    lag = asr.parts.calibration.lag
+    asr.parts = replace(asr.parts, calibration=Calibration(lag=lag))  # raw scores
     clips = [c for c in dev_clips(shared) if c.lang != "hi"]  # Hindi dev is scored by character
     found = [judged(asr, clip) for clip in clips]
     halves = [[s for n, clip in enumerate(found) if n % 2 == k for s in clip] for k in (0, 1)]
@@ -86,7 +87,7 @@ def calibrate(work: Path, shared: Path, model: str) -> None:
         errors.append(ece([fitted(x) for x, _ in test], [r for _, r in test]))
     raw = [s for half in halves for s in half]
     before = ece([math.exp(x) for x, _ in raw], [r for _, r in raw])
-    final = fit(raw)
+    final = replace(fit(raw), lag=lag)
     (work / "model/calibration.json").write_text(json.dumps(asdict(final)))
     print(f"{len(raw)} words, {sum(r for _, r in raw) / len(raw):.3f} right; ECE {before:.3f} uncalibrated,")
     print(f"{sum(errors) / 2:.3f} calibrated (two-fold); a={final.a:.3f} b={final.b:.3f}")

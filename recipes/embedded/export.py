@@ -59,10 +59,10 @@ def export(
     )
 
 
-def _calibration(work: Path) -> Calibration:
-    """What ``calibrate`` fitted; none if it has not run."""
+def _calibration(work: Path, known: Calibration | None = None) -> Calibration:
+    """What ``calibrate`` and ``lag`` fitted; what was known before if they have not run."""
     fitted = work / "model/calibration.json"
-    return Calibration(**json.loads(fitted.read_text())) if fitted.exists() else Calibration()
+    return Calibration(**json.loads(fitted.read_text())) if fitted.exists() else known or Calibration()
 
 
 def _grown(work: Path, state: dict[str, Tensor], vocabulary: Vocabulary) -> dict[str, Tensor]:
@@ -79,7 +79,7 @@ def add_refiner(work: Path, run: str, model: str, out: Path, version: str) -> No
     """
     source, parts = model_folder(model), load_parts(model)
     config = {k: v for k, v in load_config(source).items() if k not in ("format", "sha256")}
-    config["calibration"] = asdict(_calibration(work))
+    config["calibration"] = asdict(_calibration(work, parts.calibration))
     vocabulary = Vocabulary.load(work / "model/vocabulary.json")
     sizes = RefinerConfig(vocabulary=vocabulary.whole)
     state = _grown(

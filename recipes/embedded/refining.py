@@ -38,7 +38,7 @@ from diffusion_asr.edit_denoiser import (
     RefinerConfig,
 )
 from diffusion_asr.fronts import Run as DraftRun
-from diffusion_asr.fronts import begins_word, cut
+from diffusion_asr.fronts import SlotTimes, begins_word, cut
 from diffusion_asr.pretrained import load_parts, model_folder
 from diffusion_asr.refiner import Refiner
 from diffusion_asr.vocabulary import Vocabulary
@@ -73,7 +73,7 @@ class RefineOptions(RunOptions):
     mix: float = 0.0  # share of Whisper base's decoder in that start
     teacher: float = 0.0  # share of the targets that Whisper's own decoder gives, where it is a good one
     cut: float = 0.0  # share of batches whose clips are cut into fronts
-    fronts: tuple[int, ...] = (4, 6, 8, 12)  # tokens of a front, drawn for each clip
+    fronts: tuple[int, ...] = (4, 6, 8, 12)  # tokens of a front, drawn for each batch
 
 
 def align(canvas: Sequence[int], text: Sequence[int]) -> tuple[list[int], list[int]]:
@@ -200,14 +200,14 @@ class Row:
 
 
 def front_rows(
-    clip: Clip, of: int, drafted: Drafted, vocabulary: Vocabulary, slot_frames: int, most: int
+    clip: Clip, of: int, drafted: Drafted, vocabulary: Vocabulary, times: SlotTimes, most: int
 ) -> list[Row]:
     """A clip's fronts, cut where inference cuts; a word belongs to the front in which it begins."""
     owners: list[int] = []  # slot of the word that each token belongs to
     for token, slot in zip(clip.ids, drafted.slots, strict=True):
         owners.append(slot if begins_word(vocabulary, token, clip.lang) or not owners else owners[-1])
     rows, first = [], 0
-    fronts = cut(drafted.runs, vocabulary, clip.lang, most, slot_frames, clip.frames)
+    fronts = cut(drafted.runs, vocabulary, clip.lang, most, times, clip.frames)
     for front in fronts:
         end = len(clip.ids)
         if front is not fronts[-1]:
@@ -227,7 +227,7 @@ class RefineTrainer(Run[EditDenoiser, list[Clip]]):
         self.work, self.options = work, options
         parts = load_parts(options.model)
         self.vocabulary = Vocabulary.load(work / "model/vocabulary.json")
-        self.slot_frames = parts.denoiser.config.slot_frames
+        self.times = SlotTimes(parts.denoiser.config.slot_frames, parts.calibration.lag)
         self.model = initial_refiner(work, self.vocabulary, parts.denoiser.embed_tokens.weight.float())
         self.teacher = Teacher(copy.deepcopy(self.model), self.vocabulary) if options.teacher else None
         if options.start:
@@ -244,7 +244,7 @@ class RefineTrainer(Run[EditDenoiser, list[Clip]]):
 
     def clips(self, shards: Sequence[Path]) -> list[Clip]:
         """Clips of some caches."""
-        clips = load(shards, self.vocabulary, self.slot_frames)
+        clips = load(shards, self.vocabulary, self.times.slot_frames)
         return [replace(clip, ids=self.vocabulary.fuse(clip.ids)) for clip in clips]
 
     def drafted(self, shards: Sequence[Path], clips: Sequence[Clip]) -> dict[tuple[str, int], Drafted]:
@@ -273,15 +273,14 @@ class RefineTrainer(Run[EditDenoiser, list[Clip]]):
 
     def rows(self, clips: Sequence[Clip]) -> list[Row]:
         """Whole clips, or (all of a batch alike, so that little is padded) their fronts."""
-        cutting = self.rng.random() < self.options.cut
+        cutting, most = self.rng.random() < self.options.cut, self.rng.choice(self.options.fronts)
         rows: list[Row] = []
         for n, clip in enumerate(clips):
             known = self.drafts.get((clip.shard, clip.offset))
             if known is None:
                 rows.append(Row(clip, n))
             elif cutting:
-                most = self.rng.choice(self.options.fronts)
-                rows += front_rows(clip, n, known, self.vocabulary, self.slot_frames, most)
+                rows += front_rows(clip, n, known, self.vocabulary, self.times, most)
             else:
                 draft = self.vocabulary.fuse([token for token, _, _ in known.runs])
                 rows.append(Row(clip, n, draft=draft))
@@ -375,7 +374,7 @@ class RefineTrainer(Run[EditDenoiser, list[Clip]]):
                 known = self.dev_drafts[clip.shard, clip.offset]
                 draft = self.vocabulary.fuse([token for token, _, _ in known.runs])
                 fronts = []
-                for row in front_rows(clip, 0, known, self.vocabulary, self.slot_frames, 8):
+                for row in front_rows(clip, 0, known, self.vocabulary, self.times, 8):
                     one = collate([row.clip])
                     state = self.average.prepare(one.memory, one.languages)
                     fronts += refiner.settle(state, row.draft or [], MAX_TOKENS).tokens

@@ -12,7 +12,7 @@ import copy
 import math
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -22,8 +22,9 @@ from torch.nn import functional as F
 
 from diffusion_asr.alignment import forced_canvas
 from diffusion_asr.denoiser import PROMPT, CanvasDenoiser, DenoiserConfig
-from diffusion_asr.pretrained import compute_dtype
+from diffusion_asr.pretrained import compute_dtype, load_parts
 from diffusion_asr.vocabulary import Vocabulary
+from recipes.embedded.build_vocabulary import rows_of
 from recipes.embedded.data import Batch, batches, collate, load, training_shards
 from recipes.embedded.run import Run, RunOptions
 
@@ -42,7 +43,9 @@ class TrainOptions(RunOptions):
     unroll_after: int = 400  # second denoising step from this step on
     slot_frames: int = 4
     shards: str = "*.jsonl"  # which caches
+    unrolled: float = 1.0  # share of the steps, from then on, that take it
     negatives: int = 4000  # random pieces in each step's softmax
+    start: str = ""  # go on from this model's denoiser instead of Whisper's decoder
     shares: dict[str, float] = field(default_factory=lambda: dict(SHARES))
 
 
@@ -63,6 +66,19 @@ def initial_denoiser(work: Path, vocabulary: Vocabulary, slot_frames: int) -> Ca
     torch.nn.init.zeros_(model.condition.bias)
     print(f"new parameters: {', '.join(missing)}")
     return model
+
+
+def continued_denoiser(model: str, vocabulary: Vocabulary) -> CanvasDenoiser:
+    """A model's denoiser; pieces that its refiner alone knew start from the refiner's embeddings."""
+    parts = load_parts(model)
+    state = {name: weight.float() for name, weight in parts.denoiser.state_dict().items()}
+    table = state["embed_tokens.weight"]
+    if parts.refiner is not None:
+        table = torch.cat([table, parts.refiner.embed_tokens.weight[len(table) :].float()])
+    state["embed_tokens.weight"] = table[rows_of(vocabulary, parts.vocabulary)]
+    continued = CanvasDenoiser(replace(parts.denoiser.config, vocabulary=len(vocabulary)))
+    continued.load_state_dict(state)
+    return continued
 
 
 @dataclass(frozen=True)
@@ -150,7 +166,11 @@ class Trainer(Run[CanvasDenoiser, Batch]):
         self.vocabulary = Vocabulary.load(work / "model/vocabulary.json")
         self.cache = work / "cache"
         self.dev = load([work / "cache/dev.jsonl"], self.vocabulary, options.slot_frames)
-        self.master = initial_denoiser(work, self.vocabulary, options.slot_frames)
+        self.master = (
+            continued_denoiser(options.start, self.vocabulary)
+            if options.start
+            else initial_denoiser(work, self.vocabulary, options.slot_frames)
+        )
         parameters: dict[bool, list[torch.nn.Parameter]] = {True: [], False: []}
         for name, weight in self.master.named_parameters():
             parameters[name.startswith(("layers", "layer_norm", "embed"))].append(weight)
@@ -172,7 +192,8 @@ class Trainer(Run[CanvasDenoiser, Batch]):
 
     def losses(self, batch: Batch) -> list[Tensor]:
         """CTC losses of the unrolled steps."""
-        return losses(self.model, batch, self.step >= self.options.unroll_after, self.options.negatives)
+        unroll = self.step >= self.options.unroll_after and random.random() < self.options.unrolled
+        return losses(self.model, batch, unroll, self.options.negatives)
 
     def update(self, batch: Batch) -> list[float]:
         """See ``Run.update``."""

@@ -264,4 +264,5 @@ class CanvasDenoiser(nn.Module):
         """(…, D) to (…, V), or to (…, S) for the sorted ids ``pieces`` (S,), null first."""
         table = self.embed_tokens.weight if pieces is None else self.embed_tokens(pieces)
         scores = F.linear(hidden, table)
-        return torch.cat([scores[..., :1] + self.null_bias.to(scores.dtype), scores[..., 1:]], dim=-1)
+        scores[..., 0] += self.null_bias.to(scores.dtype)  # in place: a copy would be 35 MB in 30 s
+        return scores

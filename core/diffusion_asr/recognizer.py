@@ -20,6 +20,7 @@ from diffusion_asr.edit_denoiser import EditDenoiser
 from diffusion_asr.encoder import AcousticMemory, WhisperEncoder
 from diffusion_asr.errors import AudioError, LanguageError
 from diffusion_asr.longform import Window, WindowOptions, windows
+from diffusion_asr.memory import give_back
 from diffusion_asr.sampler import Denoised, SamplerOptions, UniformSampler, uniform_noise
 from diffusion_asr.settling import Settler
 from diffusion_asr.transcript import Segment, Transcript, Word
@@ -263,6 +264,7 @@ class Recognizer:
             if on_hypothesis is not None:
                 on_hypothesis(window.start, hypothesis)
             segments += segments_of(window, hypothesis)
+            give_back()
             if progress is not None:
                 progress(window.end, max(total, window.end))
         if progress is not None:

@@ -60,8 +60,7 @@ class Settler:
             steps: At most so many passes, of which the draft is one; None goes on until nothing changes.
             trace: Keep every step.
         """
-        logits, _ = self.denoiser.denoise(canvas, state, None, pieces)
-        log_probs = logits.float().log_softmax(-1)
+        log_probs = self.denoiser.denoise(canvas, state, None, pieces)[0].float().log_softmax(-1)
         best, places = log_probs.max(-1)
         first = Denoised(pieces[places[0]], best[0].exp(), 1)
         passes = MAX_TOKENS if steps is None else steps - 1
@@ -96,9 +95,11 @@ class Settler:
             return Denoised(first.canvas, first.confidence, 1 + found.steps)
         if not tokens:
             return Denoised(torch.zeros_like(first.canvas), first.confidence, 1 + found.steps)
-        targets = torch.searchsorted(pieces, torch.tensor([tokens]))
+        used = torch.tensor(sorted({0, *tokens}))
+        targets = torch.searchsorted(used, torch.tensor([tokens]))
         slots, count = torch.tensor([log_probs.shape[1]]), torch.tensor([len(tokens)])
-        placed = pieces[forced_canvas(log_probs.clamp(min=_LEAST), slots, targets, count)[0]]
+        heard = log_probs[..., torch.searchsorted(pieces, used)].clamp(min=_LEAST)
+        placed = used[forced_canvas(heard, slots, targets, count)[0]]
         confidence = torch.ones(len(placed))
         for (_, a, b), chance in zip(collapse(placed), sure, strict=True):
             confidence[a : b + 1] = chance

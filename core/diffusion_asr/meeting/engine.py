@@ -34,6 +34,7 @@ from diffusion_asr.meeting.offline import offline_diarizer
 from diffusion_asr.meeting.result import MeetingResult
 from diffusion_asr.meeting.rttm import read_rttm
 from diffusion_asr.meeting.sound import Sound, blocks, opened
+from diffusion_asr.memory import give_back
 from diffusion_asr.recognizer import SEED, Init, Recognizer
 from diffusion_asr.sampler import SamplerOptions
 from diffusion_asr.transcript import Segment, Transcript
@@ -260,6 +261,7 @@ class _Run:
                 decoded = decoder.decode(piece)
                 journal.record(piece.key, decoded)
             done.append(decoded)
+            give_back()
             self.stage("decoding", piece.track * self.sound.duration + piece.window.end, total)
         self.stage("decoding", total, total)
         return done

@@ -1,0 +1,57 @@
+"""Memory that a long recording must not keep."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from diffusion_asr import memory
+
+HOLES = """
+import sys
+from diffusion_asr.memory import give_back
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+kept, freed = [], []
+for _ in range(4000):  # pieces that glibc keeps on its heap, every second one freed below the last
+    freed.append(bytearray(60_000))
+    kept.append(bytearray(100))
+before = resident()
+freed.clear()
+give_back()
+print(before - resident())
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="not glibc")
+def test_freed_memory_goes_back_to_the_system() -> None:
+    root = Path(memory.__file__).parents[1]
+    env = os.environ | {"PYTHONPATH": str(root)}
+    found = subprocess.run([sys.executable, "-c", HOLES], env=env, capture_output=True, text=True, check=True)
+    assert int(found.stdout) > 150e6  # of 240 MB
+
+
+def test_without_glibc_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(_: object) -> None:
+        raise OSError("no such library")
+
+    monkeypatch.setattr(ctypes, "CDLL", none)
+    memory._trim.cache_clear()
+    memory.give_back()
+    monkeypatch.undo()
+    memory._trim.cache_clear()
+
+
+def test_the_users_own_limit_of_kernels_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+    monkeypatch.setenv(name, "7")
+    memory.keep_few_kernels()
+    assert os.environ[name] == "7"
+    monkeypatch.delenv(name)
+    memory.keep_few_kernels()
+    assert int(os.environ[name]) < 1024

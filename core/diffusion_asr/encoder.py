@@ -5,6 +5,7 @@ Parameter names are those of ``transformers.WhisperEncoder``, so published weigh
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -122,6 +123,14 @@ class EncoderLayer(nn.Module):
         """(B, T, D) to (B, T, D)."""
         x = x + self.self_attn(self.self_attn_layer_norm(x), mask)
         return x + self.fc2(F.gelu(self.fc1(self.final_layer_norm(x))))  # type: ignore[no-any-return]
+
+
+def sinusoids(length: int, width: int) -> Tensor:
+    """(length, width) Whisper's encoder positions (its ``sinusoids``): never trained, so never stored."""
+    step = math.log(10_000) / (width // 2 - 1)
+    rates = torch.exp(-step * torch.arange(width // 2, dtype=torch.float64))
+    angles = torch.arange(length, dtype=torch.float64)[:, None] * rates
+    return torch.cat([angles.sin(), angles.cos()], dim=1).float()
 
 
 class WhisperEncoder(nn.Module):

@@ -17,7 +17,7 @@ from diffusion_asr.checkpoint import REFINER, load_config, unpack
 from diffusion_asr.denoiser import CanvasDenoiser, DenoiserConfig
 from diffusion_asr.draft import LanguagePosterior, NullDraft
 from diffusion_asr.edit_denoiser import EditDenoiser, RefinerConfig
-from diffusion_asr.encoder import EncoderConfig, WhisperEncoder
+from diffusion_asr.encoder import EncoderConfig, WhisperEncoder, sinusoids
 from diffusion_asr.errors import ModelError
 from diffusion_asr.recognizer import Parts
 from diffusion_asr.vocabulary import Vocabulary
@@ -87,9 +87,15 @@ class Bare(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def _fill(module: nn.Module, path: Path, dtype: torch.dtype, bases: dict[str, Tensor] | None = None) -> None:
-    """Load weights into a module built on the meta device; names must match exactly."""
-    tensors = unpack(path, dtype, bases)
+def _fill(
+    module: nn.Module,
+    path: Path,
+    dtype: torch.dtype,
+    bases: dict[str, Tensor] | None = None,
+    known: dict[str, Tensor] | None = None,
+) -> None:
+    """Load weights into a module on the meta device; names must match, but ``known`` ones may be missing."""
+    tensors = {name: value.to(dtype) for name, value in (known or {}).items()} | unpack(path, dtype, bases)
     try:
         module.load_state_dict(tensors, assign=True)
     except RuntimeError as error:
@@ -106,7 +112,8 @@ def _build(
         language = LanguagePosterior(denoiser.config.d_model, denoiser.config.languages)
         encoder = WhisperEncoder(EncoderConfig(**config["encoder"]))
     dtype = compute_dtype()
-    _fill(encoder, folder / "encoder.safetensors", dtype)
+    positions = {"embed_positions.weight": sinusoids(encoder.config.max_frames, encoder.config.d_model)}
+    _fill(encoder, folder / "encoder.safetensors", dtype, known=positions)
     # The denoiser's embeddings may be stored as differences to the refiner's.
     name, size = "embed_tokens.weight", denoiser.config.vocabulary
     bases = {} if refiner is None else {name: refiner.embed_tokens.weight[:size]}

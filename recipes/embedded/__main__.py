@@ -12,7 +12,7 @@
     python -m recipes.embedded refine      the refiner, on those drafts (resumable)
     python -m recipes.embedded language    the language posterior
     python -m recipes.embedded export      a signed model folder
-    python -m recipes.embedded join        … with a refiner
+    python -m recipes.embedded join        … with another denoiser or refiner
     python -m recipes.embedded evaluate    WER tables beside Whisper base
 
 Every stage takes --work (default: ~/.cache/diffusion-asr-recipe) and can be cut off and run again.
@@ -191,11 +191,18 @@ def export(run: str, out: Path, version: str = "1", work: Work = WORK) -> None:
 
 
 @app.command()
-def join(run: str, out: Path, model: str = "canvas-base", version: str = "2", work: Work = WORK) -> None:
-    """Write a model folder: MODEL with the refiner of a run."""
-    from recipes.embedded.export import add_refiner
+def join(
+    out: Path,
+    version: str,
+    denoiser: Annotated[str | None, typer.Option(help="Run that trained one.")] = None,
+    refiner: Annotated[str | None, typer.Option(help="Run that trained one.")] = None,
+    model: str = "canvas-base",
+    work: Work = WORK,
+) -> None:
+    """Write MODEL as a folder OUT, with the denoiser or the refiner of a run."""
+    from recipes.embedded.export import join as run
 
-    add_refiner(work, run, model, out, version)
+    run(work, out, model, version, denoiser, refiner)
 
 
 @app.command()

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from diffusion_asr.checkpoint import load_config, pack, pack_delta, save
+from diffusion_asr.checkpoint import REFINER, load_config, pack, pack_delta, save, unpack
 from diffusion_asr.denoiser import CanvasDenoiser, DenoiserConfig
 from diffusion_asr.edit_denoiser import EditDenoiser, RefinerConfig
 from diffusion_asr.pretrained import load_parts, model_folder
 from diffusion_asr.vocabulary import Vocabulary
 from diffusion_asr.words import Calibration
-from recipes.embedded.build_vocabulary import pruned
+from recipes.embedded.build_vocabulary import pruned, rows_of
 from recipes.embedded.features import ENCODER
-from recipes.embedded.refining import initial_refiner
+from recipes.embedded.training import continued_denoiser
 
 
 def export(
@@ -52,7 +52,7 @@ def export(
             "calibration": asdict(_calibration(work)),
         },
         {
-            "encoder": pack(encoder),
+            "encoder": pack(_without_positions(encoder)),
             "denoiser": pack(state),
             "language": load_file(work / "model/language.safetensors"),
         },
@@ -65,15 +65,28 @@ def _calibration(work: Path, known: Calibration | None = None) -> Calibration:
     return Calibration(**json.loads(fitted.read_text())) if fitted.exists() else known or Calibration()
 
 
-def _grown(work: Path, state: dict[str, Tensor], vocabulary: Vocabulary) -> dict[str, Tensor]:
-    """With Whisper's own embeddings for fused pieces that came after the run."""
-    name = "embed_tokens.weight"
-    whisper = initial_refiner(work, vocabulary, state[name]).state_dict()[name]
-    return state | {name: torch.cat([state[name], whisper[len(state[name]) :]])}
+def _without_positions(encoder: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors to be stored; the positions are known (``encoder.sinusoids``)."""
+    return {name: value for name, value in encoder.items() if not name.startswith("embed_positions.")}
 
 
-def add_refiner(work: Path, run: str, model: str, out: Path, version: str) -> None:
-    """Write ``model`` with the refiner of ``work/runs/RUN`` (its running average) as the folder ``out``.
+def _average(work: Path, run: str) -> dict[str, Tensor]:
+    """A run's running average."""
+    state: dict[str, Tensor] = torch.load(work / "runs" / run / "last.pt", weights_only=True)["average"]
+    return state
+
+
+def _refiner(work: Path, run: str | None, model: Path, vocabulary: Vocabulary) -> dict[str, Tensor]:
+    """The refiner of a run that began with the model, or the model's own, in the vocabulary's order."""
+    state = _average(work, run) if run else unpack(model / REFINER, torch.float32)
+    name, old = "embed_tokens.weight", Vocabulary.load(model / "vocabulary.json")
+    return state | {name: state[name][rows_of(vocabulary, old)]}
+
+
+def join(
+    work: Path, out: Path, model: str, version: str, denoiser: str | None = None, refiner: str | None = None
+) -> None:
+    """Write ``model`` as the folder ``out``, with denoiser or refiner of a run in ``work/runs``.
 
     The denoiser's embeddings become four-bit differences to the refiner's: both started from Whisper's.
     """
@@ -81,28 +94,27 @@ def add_refiner(work: Path, run: str, model: str, out: Path, version: str) -> No
     config = {k: v for k, v in load_config(source).items() if k not in ("format", "sha256")}
     config["calibration"] = asdict(_calibration(work, parts.calibration))
     vocabulary = Vocabulary.load(work / "model/vocabulary.json")
-    sizes = RefinerConfig(vocabulary=vocabulary.whole)
-    state = _grown(
-        work, torch.load(work / "runs" / run / "last.pt", weights_only=True)["average"], vocabulary
-    )
-    EditDenoiser(sizes).load_state_dict(state)  # fails here rather than at the user's
-    refiner = pack(state)
-    name = "embed_tokens.weight"
-    stored = refiner[name].float() * refiner[name + "::scale"].float()[:, None]
-    own = {k: v.float() for k, v in parts.denoiser.state_dict().items()}
-    denoiser = {
+    own = _average(work, denoiser) if denoiser else continued_denoiser(model, vocabulary).state_dict()
+    sizes = replace(parts.denoiser.config, vocabulary=len(vocabulary))
+    CanvasDenoiser(sizes).load_state_dict(own)  # fails here rather than at the user's
+    edits = RefinerConfig(vocabulary=vocabulary.whole)
+    state = _refiner(work, refiner, source, vocabulary)
+    EditDenoiser(edits).load_state_dict(state)
+    packed, name = pack(state), "embed_tokens.weight"
+    stored = packed[name].float() * packed[name + "::scale"].float()[:, None]
+    weights = {
         **pack({k: v for k, v in own.items() if k != name}),
         **pack_delta(name, own[name], stored[: len(vocabulary)]),
     }
     out.mkdir(parents=True, exist_ok=True)
-    shutil.copy(source / "encoder.safetensors", out / "encoder.safetensors")
+    save_file(_without_positions(load_file(source / "encoder.safetensors")), out / "encoder.safetensors")
     language = {k: v.to(torch.float16) for k, v in load_file(source / "language.safetensors").items()}
-    bpe = pruned(json.loads((source / "bpe.json").read_text(encoding="utf8")), vocabulary.pieces)
+    bpe = pruned(json.loads((work / "model/bpe.json").read_text(encoding="utf8")), vocabulary.pieces)
     compact = json.dumps(bpe, ensure_ascii=False, separators=(",", ":"))
     (out / "bpe.json").write_text(compact, encoding="utf8")
     vocabulary.save(out / "vocabulary.json")
     save(
         out,
-        config | {"version": version, "refiner": asdict(sizes)},
-        {"denoiser": denoiser, "refiner": refiner, "language": language},
+        config | {"version": version, "denoiser": asdict(sizes), "refiner": asdict(edits)},
+        {"denoiser": weights, "refiner": packed, "language": language},
     )

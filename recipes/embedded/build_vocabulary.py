@@ -155,8 +155,7 @@ def absorb(work: Path, model: Path) -> Vocabulary:
     moved = {
         lang: sorted(i if i < start else i + added for i in ids) for lang, ids in old.language_pieces.items()
     }
-    for lang in LATIN:
-        moved[lang] = sorted({*moved[lang], *range(start, start + added)})
+    moved = {lang: sorted({*ids, *range(start, start + added)}) for lang, ids in moved.items()}
     bpe = pruned(_whisper_bpe(work), pieces)
     out = work / "model"
     out.mkdir(parents=True, exist_ok=True)

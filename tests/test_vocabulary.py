@@ -187,44 +187,6 @@ def test_real_hindi_leaves_out_what_it_has_no_piece_for(real: Vocabulary) -> Non
     assert real.decode(real.encode("शाम 12 बजे।", "hi")).split() == ["शाम", "बजे।"]
 
 
-# --- fused pieces ------------------------------------------------------------------------------------------
-
-
-def with_fused(plain: Vocabulary) -> Vocabulary:
-    """Pieces for " zy" and " zyx", which ``plain`` spells otherwise."""
-    spelt = {piece: plain.spelling(piece.replace("Ġ", " ")) for piece in ("Ġzy", "Ġzyx")}
-    return Vocabulary(plain.pieces, plain.hindi_start, plain.hindi_scores, plain._bpe_file, fused=spelt)
-
-
-def test_the_longest_fused_piece_is_taken(vocabulary: Vocabulary) -> None:
-    fused = with_fused(vocabulary)
-    first, second = len(fused), len(fused) + 1
-    assert fused.whole == len(fused) + 2
-    ids = fused.encode("a zyx b zy", "en")
-    whole = fused.fuse(ids)
-    assert whole.count(second) == 1
-    assert whole[-1] == first
-    assert fused.decode(whole) == "a zyx b zy"
-    assert set(fused.fused_for("en")) - set(fused.pieces_for("en")) == {first, second}
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.text("zyx a", max_size=24))
-def test_fusing_loses_nothing(vocabulary: Vocabulary, text: str) -> None:
-    fused = with_fused(vocabulary)
-    ids = fused.encode(text, "en")
-    assert [part for token in fused.fuse(ids) for part in fused.spell(token)] == ids
-    assert vocabulary.fuse(ids) == ids  # a vocabulary without fused pieces
-
-
-def test_fused_pieces_are_saved(vocabulary: Vocabulary, tmp_path: Path) -> None:
-    fused = with_fused(vocabulary)
-    fused.save(tmp_path / "vocabulary.json")
-    again = Vocabulary.load(tmp_path / "vocabulary.json")
-    assert again.fused == fused.fused
-    assert again.bytes_of(len(again)) == b" zy"
-
-
 def test_whisper_s_first_merge_is_put_back() -> None:
     assert repaired(["Ġ a", "Ġt h"]) == ["Ġ t", "Ġ a", "Ġt h"]
     assert repaired([["Ġ", "a"]]) == [["Ġ", "t"], ["Ġ", "a"]]
@@ -234,7 +196,7 @@ def test_whisper_s_first_merge_is_put_back() -> None:
 def test_the_shipped_model_holds_whisper_s_words_whole(real: Vocabulary) -> None:
     """Versions 1 and 2 spelt every word with a small t as " " and the rest."""
     for text, lang in (("the two things", "en"), ("también todo", "es"), ("tout le temps", "fr")):
-        tokens = real.fuse(real.encode(text, lang))
+        tokens = real.encode(text, lang)
         assert [real.bytes_of(t).decode() for t in tokens] == [" " + word for word in text.split()]
 
 

@@ -46,7 +46,7 @@ def spelled(data: bytes) -> str:
 
 
 def vocabulary(folder: Path) -> Vocabulary:
-    """All single bytes, "the" and "ab" in three merges each, some Hanzi, some Devanagari; "abc" is fused."""
+    """All single bytes, "the" and "ab" in three merges each, some Hanzi, some Devanagari."""
     folder.mkdir(parents=True, exist_ok=True)
     merges = [("Ġ", "t"), ("Ġt", "h"), ("Ġth", "e"), ("a", "b"), ("Ġ", "ab")]
     pieces = [*sorted(byte_letters()), *(a + b for a, b in merges)]
@@ -56,8 +56,6 @@ def vocabulary(folder: Path) -> Vocabulary:
     whole = ["", *pieces, *(spelled(c.encode()) for c in HANZI)]
     scores = [-3.0 - n / 10 for n in range(len(HINDI))]
     made = Vocabulary([*whole, *HINDI], len(whole), scores, folder / "bpe.json")
-    fused = {"Ġabc": made.spelling(" abc"), "cb": made.spelling("cb")}
-    made = Vocabulary(made.pieces, len(whole), scores, folder / "bpe.json", fused=fused)
     made.save(folder / "vocabulary.json")
     return made
 
@@ -105,7 +103,7 @@ def parts(folder: Path, refined: bool = False) -> Parts:
         encoder=randomised(WhisperEncoder(ENCODER), 0), denoiser=canvas,
         language=randomised(LanguagePosterior(WIDTH, canvas.config.languages), 2), vocabulary=words,
         calibration=Calibration(), name="tiny", version="0", draft=NullDraft(),
-        refiner=edit_denoiser(words.whole) if refined else None,
+        refiner=edit_denoiser(len(words)) if refined else None,
     )  # fmt: skip
 
 

@@ -158,7 +158,7 @@ def load_parts(name: str | os.PathLike[str]) -> Parts:
     if len(vocabulary) != denoiser.config.vocabulary:
         sizes = f"{len(vocabulary)} pieces, the denoiser {denoiser.config.vocabulary}"
         raise ModelError(f"{folder / 'vocabulary.json'} has {sizes}. Reinstall the model.")
-    if refiner is not None and vocabulary.whole != refiner.config.vocabulary:
-        sizes = f"{vocabulary.whole} pieces with the fused ones, the refiner {refiner.config.vocabulary}"
+    if refiner is not None and len(vocabulary) != refiner.config.vocabulary:
+        sizes = f"{len(vocabulary)} pieces, the refiner {refiner.config.vocabulary}"
         raise ModelError(f"{folder / 'vocabulary.json'} has {sizes}. Reinstall the model.")
     return Parts(encoder, denoiser, language, vocabulary, calibration, title, version, NullDraft(), refiner)

@@ -8,7 +8,6 @@ distributions puts the repaired tokens back onto the slots, so word times stay f
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import pairwise
 
 import torch
@@ -68,8 +67,7 @@ class Settler:
         if not any(front.tokens for front in fronts) or not passes:
             return _traced(first, canvas[0], []) if trace else first
         if language not in self._refiners:
-            fused = torch.arange(len(self.vocabulary), self.vocabulary.whole)
-            self._refiners[language] = Refiner(self.model, torch.cat([pieces, fused]))
+            self._refiners[language] = Refiner(self.model, pieces)
         heard = self.model.prepare(memory, [language])
         found = settled_in_fronts(self._refiners[language], heard, fronts, passes)
         settled = self._placed(found, log_probs, pieces, first)
@@ -82,14 +80,11 @@ class Settler:
     def _fronts(self, canvas: Tensor, language: str, frames: int) -> list[Front]:
         """The draft's tokens as one front, or as many as the model was trained for."""
         most = self.model.config.front or len(canvas)
-        fronts = cut(collapse(canvas), self.vocabulary, language, most, self._times, frames)
-        return [replace(front, tokens=tuple(self.vocabulary.fuse(front.tokens))) for front in fronts]
+        return cut(collapse(canvas), self.vocabulary, language, most, self._times, frames)
 
     def _placed(self, found: Refined, log_probs: Tensor, pieces: Tensor, first: Denoised) -> Denoised:
-        """The tokens on their slots, as the denoiser spells them; the draft where they do not fit."""
-        spelt = [self.vocabulary.spell(token) for token in found.tokens]
-        tokens = [token for parts in spelt for token in parts]
-        sure = [p for parts, p in zip(spelt, found.confidence, strict=True) for _ in parts]
+        """The tokens on their slots; the draft where they do not fit."""
+        tokens = found.tokens
         needed = len(tokens) + sum(a == b for a, b in pairwise(tokens))
         if needed > log_probs.shape[1]:
             return Denoised(first.canvas, first.confidence, 1 + found.steps)
@@ -101,7 +96,7 @@ class Settler:
         heard = log_probs[..., torch.searchsorted(pieces, used)].clamp(min=_LEAST)
         placed = used[forced_canvas(heard, slots, targets, count)[0]]
         confidence = torch.ones(len(placed))
-        for (_, a, b), chance in zip(collapse(placed), sure, strict=True):
+        for (_, a, b), chance in zip(collapse(placed), found.confidence, strict=True):
             confidence[a : b + 1] = chance
         return Denoised(placed, confidence, 1 + found.steps)
 

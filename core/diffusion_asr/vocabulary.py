@@ -57,9 +57,6 @@ class Vocabulary:
         pieces: Byte-level BPE spellings for ids below ``hindi_start``, plain strings from there on.
         language_pieces: Sorted ids, null first, that texts of a language use; a recogniser that is told
             the language scores only these. A language that is missing uses all.
-        fused: Pieces that only a token canvas holds, and how ``pieces`` spell each of them; their ids follow
-            those of ``pieces``. (Version 1's tokenizer lacked Whisper's very first merge, so that every word
-            with a small t was spelt " ", "the": these are Whisper's own pieces for them.)
     """
 
     def __init__(
@@ -69,7 +66,6 @@ class Vocabulary:
         hindi_scores: Sequence[float],
         bpe_file: Path | None = None,
         language_pieces: Mapping[str, Sequence[int]] | None = None,
-        fused: Mapping[str, Sequence[int]] | None = None,
     ) -> None:
         self.pieces = list(pieces)
         self.hindi_start = hindi_start
@@ -79,11 +75,6 @@ class Vocabulary:
         self._bytes = [piece_bytes(p) if i < hindi_start else p.encode() for i, p in enumerate(self.pieces)]
         self._bytes[NULL] = b""
         self._ids = {raw: i for i, raw in enumerate(self._bytes) if 0 < i < hindi_start}
-        self.fused = {piece: tuple(ids) for piece, ids in (fused or {}).items()}
-        self._bytes += [piece_bytes(piece) for piece in self.fused]
-        self._fusions = {ids: len(self.pieces) + n for n, ids in enumerate(self.fused.values())}
-        self._spelled = {token: ids for ids, token in self._fusions.items()}
-        self._longest = max(map(len, self._fusions), default=0)
 
     def __len__(self) -> int:
         return len(self.pieces)
@@ -98,7 +89,7 @@ class Vocabulary:
             ids = {
                 name: [i for first, end in rows for i in range(first, end)] for name, rows in spans.items()
             }
-            return cls(pieces, start, scores, path.with_name("bpe.json"), ids, data.get("fused"))
+            return cls(pieces, start, scores, path.with_name("bpe.json"), ids)
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise ModelError(
                 f"{path}: not a readable vocabulary ({error!r}). Reinstall the model."
@@ -109,37 +100,12 @@ class Vocabulary:
         data = {
             "pieces": self.pieces, "hindi_start": self.hindi_start, "hindi_scores": self.hindi_scores,
             "language_pieces": {name: _spans(ids) for name, ids in self.language_pieces.items()},
-            "fused": self.fused,
         }  # fmt: skip
         path.write_text(json.dumps(data, ensure_ascii=False, separators=(",", ":")), encoding="utf8")
 
     def pieces_for(self, language: str) -> list[int]:
         """Sorted ids, null first, that a text of this language may use."""
         return self.language_pieces.get(language) or list(range(len(self)))
-
-    @property
-    def whole(self) -> int:
-        """Number of pieces with the fused ones."""
-        return len(self.pieces) + len(self.fused)
-
-    def fused_for(self, language: str) -> list[int]:
-        """As ``pieces_for``, for a token canvas: with the fused pieces."""
-        return [*self.pieces_for(language), *range(len(self), self.whole)]
-
-    def fuse(self, ids: Sequence[int]) -> list[int]:
-        """The same text with fused pieces wherever they fit, the longest first."""
-        out: list[int] = []
-        at = 0
-        while at < len(ids):
-            sizes = range(min(self._longest, len(ids) - at), 1, -1)
-            size = next((n for n in sizes if tuple(ids[at : at + n]) in self._fusions), 1)
-            out.append(self._fusions[tuple(ids[at : at + size])] if size > 1 else ids[at])
-            at += size
-        return out
-
-    def spell(self, token: int) -> tuple[int, ...]:
-        """A token without fused pieces."""
-        return self._spelled.get(token, (token,))
 
     def bytes_of(self, token: int) -> bytes:
         """UTF-8 bytes of one token (a leading space is part of it)."""

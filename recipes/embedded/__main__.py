@@ -5,7 +5,6 @@
     python -m recipes.embedded prompts     Debian's Asterisk recordings
     python -m recipes.embedded teach       Whisper base's text on unlabelled clips
     python -m recipes.embedded vocabulary  choose the pieces
-    python -m recipes.embedded fuse        … and Whisper's own for what version 1's tokenizer tore apart
     python -m recipes.embedded cache       encode clips once, augmented
     python -m recipes.embedded train       the denoiser (resumable)
     python -m recipes.embedded draft       its drafts of the cached clips
@@ -85,23 +84,6 @@ def vocabulary(work: Work = WORK, shared: Shared = SHARED) -> None:
     from recipes.embedded.build_vocabulary import build
 
     build(work, shared)
-
-
-@app.command()
-def fuse(work: Work = WORK, shared: Shared = SHARED) -> None:
-    """Give a refiner Whisper's pieces that begin with " t": version 1's vocabulary was built without them."""
-    from recipes.embedded.build_vocabulary import fuse as run
-
-    run(work, shared)
-
-
-@app.command()
-def absorb(model: str = "canvas-base", work: Work = WORK) -> None:
-    """Give slots a model's fused pieces too, as ordinary ones: before its denoiser is trained on."""
-    from diffusion_asr.pretrained import model_folder
-    from recipes.embedded.build_vocabulary import absorb as run
-
-    run(work, model_folder(model))
 
 
 @app.command()

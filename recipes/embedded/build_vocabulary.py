@@ -22,7 +22,7 @@ from recipes.embedded.texts import LANGUAGES, dev_keys, key, sentences
 
 LATIN = ("en", "de", "fr", "es")
 HINDI_PIECES = 1500
-BORROWED = 1300  # fused pieces beyond those that the texts use, in Whisper's order
+BORROWED = 1300  # word beginnings that the texts have too rarely, in Whisper's order
 _LETTERS = re.compile(r" [A-Za-zÀ-ÖØ-öø-ÿŒœß]+")
 _LATIN = re.compile(r"[\x00-\x7fÀ-ÿŒœß€‚„…‘’“”–—]*")
 
@@ -73,22 +73,25 @@ def _whisper_bpe(work: Path) -> dict[str, Any]:
 
 
 def _used(bpe: Tokenizer, texts: dict[str, list[str]], minimum: int) -> list[str]:
-    """Whisper pieces that occur at least ``minimum`` times, all single bytes and short pieces."""
-    keep = {piece for piece, n in _counts(bpe, texts).items() if n >= minimum}
+    """Whisper's pieces that are frequent, short, or common words that our texts have too rarely."""
+    counts = _counts(bpe, texts)
     size = bpe.get_vocab_size(with_added_tokens=False)
-    order = {bpe.id_to_token(i) or "": i for i in range(min(size, 50257))}
-    for piece in filter(None, order):  # 50256 is the empty string
+    ranked = [piece for i in range(min(size, 50257)) if (piece := bpe.id_to_token(i))]  # 50256 is empty
+    keep = {piece for piece, n in counts.items() if n >= minimum}
+    for piece in ranked:
         if len(piece) == 1 or (len(piece_bytes(piece)) <= 2 and piece_bytes(piece).isascii()):
             keep.add(piece)
-    return sorted(keep, key=lambda piece: order[piece])
+    rare = (p for p in ranked if counts[p] and p not in keep and _LETTERS.fullmatch(_text(p)))
+    keep.update(islice(rare, BORROWED))
+    return [piece for piece in ranked if piece in keep]
 
 
 def build(work: Path, shared: Path, minimum: int = 3) -> Vocabulary:
     """Write ``work/model/{vocabulary.json, bpe.json, embedding.safetensors}``."""
     out = work / "model"
     out.mkdir(parents=True, exist_ok=True)
-    (out / "bpe.json").write_text(json.dumps(_whisper_bpe(work), ensure_ascii=False), encoding="utf8")
-    bpe = Tokenizer.from_file(str(out / "bpe.json"))
+    whisper = _whisper_bpe(work)
+    bpe = Tokenizer.from_str(json.dumps(whisper))
     texts = training_texts(shared)
     latin = _used(bpe, texts, minimum)
     letters = {byte: letter for letter, byte in byte_letters().items()}
@@ -98,6 +101,8 @@ def build(work: Path, shared: Path, minimum: int = 3) -> Vocabulary:
     spelled = ["".join(letters[b] for b in c.encode()) for c in chinese]
     hindi, scores = _hindi(texts["hi"])
     pieces = ["", *latin, *spelled, *hindi]
+    kept = json.dumps(pruned(whisper, pieces), ensure_ascii=False, separators=(",", ":"))
+    (out / "bpe.json").write_text(kept, encoding="utf8")
     vocabulary = Vocabulary(pieces, 1 + len(latin) + len(spelled), scores, out / "bpe.json")
     vocabulary.language_pieces = language_pieces(vocabulary, texts)
     vocabulary.save(out / "vocabulary.json")
@@ -114,67 +119,6 @@ def repaired(merges: list[Any]) -> list[Any]:
     """
     first: Any = "Ġ t" if isinstance(merges[0], str) else ["Ġ", "t"]
     return merges if merges[0] == first else [first, *merges]
-
-
-def fuse(work: Path, shared: Path, minimum: int = 3, borrowed: int = BORROWED) -> Vocabulary:
-    """Add to ``work/model/vocabulary.json`` pieces that a refiner knows from Whisper and no slot holds.
-
-    Those that a vocabulary built without that merge lacks, and the most frequent Latin word beginnings that
-    our texts have too rarely ("depending", "channels"). Every Latin language may use every Latin piece.
-    """
-    vocabulary = Vocabulary.load(work / "model/vocabulary.json")
-    bpe, texts = Tokenizer.from_str(json.dumps(_whisper_bpe(work))), training_texts(shared)
-    counts = _counts(bpe, texts)
-    known = set(vocabulary.pieces)
-    lacking = [p for p, n in counts.most_common() if n >= minimum and p not in known]
-    ranked = (bpe.id_to_token(i) for i in range(50257))
-    others = (p for p in ranked if p and counts[p] and p not in known and p not in lacking)
-    lacking += islice((p for p in others if _LETTERS.fullmatch(_text(p))), borrowed)
-    latin = {i for i in range(vocabulary.hindi_start) if _LATIN.fullmatch(_text(vocabulary.pieces[i]))}
-    for lang in LATIN:
-        vocabulary.language_pieces[lang] = sorted(latin.union(vocabulary.language_pieces[lang]))
-    spelt = {p: vocabulary.spelling(_text(p)) for p in lacking}
-    vocabulary = Vocabulary(
-        vocabulary.pieces,
-        vocabulary.hindi_start,
-        vocabulary.hindi_scores,
-        work / "model/bpe.json",
-        vocabulary.language_pieces,
-        {p: ids for p, ids in spelt.items() if len(ids) > 1},
-    )
-    vocabulary.save(work / "model/vocabulary.json")
-    print(f"{len(vocabulary)} pieces and {len(vocabulary.fused)} fused ones")
-    return vocabulary
-
-
-def absorb(work: Path, model: Path) -> Vocabulary:
-    """Write a model's vocabulary into ``work/model`` with its fused pieces as pieces like any other."""
-    old = Vocabulary.load(model / "vocabulary.json")
-    start, added = old.hindi_start, len(old.fused)
-    pieces = [*old.pieces[:start], *old.fused, *old.pieces[start:]]
-    moved = {
-        lang: sorted(i if i < start else i + added for i in ids) for lang, ids in old.language_pieces.items()
-    }
-    moved = {lang: sorted({*ids, *range(start, start + added)}) for lang, ids in moved.items()}
-    bpe = pruned(_whisper_bpe(work), pieces)
-    out = work / "model"
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "bpe.json").write_text(json.dumps(bpe, ensure_ascii=False, separators=(",", ":")), encoding="utf8")
-    vocabulary = Vocabulary(pieces, start + added, old.hindi_scores, out / "bpe.json", moved)
-    vocabulary.save(out / "vocabulary.json")
-    return vocabulary
-
-
-def rows_of(vocabulary: Vocabulary, old: Vocabulary) -> Tensor:
-    """For each piece its id in an older vocabulary, fused ones among them.
-
-    Raises:
-        KeyError: A piece that the older one lacks.
-    """
-    ids = {(n >= old.hindi_start, piece): n for n, piece in enumerate(old.pieces)}
-    ids |= {(False, piece): len(old) + n for n, piece in enumerate(old.fused)}
-    whole = enumerate(vocabulary.pieces)
-    return torch.tensor([ids[n >= vocabulary.hindi_start, piece] for n, piece in whole])
 
 
 def _text(piece: str) -> str:
@@ -203,12 +147,14 @@ def language_pieces(
 ) -> dict[str, list[int]]:
     """Ids that each language's texts use, short Latin pieces, and the most frequent English ones.
 
-    The latter two let any language spell names and foreign words.
+    The latter two let any language spell names and foreign words. A Latin language may use all Latin pieces.
     """
     counts = {lang: Counter(i for s in texts[lang] for i in vocabulary.encode(s, lang)) for lang in LANGUAGES}
     common = {i for i, _ in counts["en"].most_common(borrowed)}
     short = {i for i in range(1, vocabulary.hindi_start) if len(vocabulary.bytes_of(i)) <= 2}
-    return {lang: sorted({0, *counts[lang], *common, *short}) for lang in LANGUAGES}
+    latin = {i for i in range(vocabulary.hindi_start) if _LATIN.fullmatch(_text(vocabulary.pieces[i]))}
+    own = {lang: {0, *counts[lang], *common, *short} for lang in LANGUAGES}
+    return {lang: sorted(ids | latin if lang in LATIN else ids) for lang, ids in own.items()}
 
 
 def initial_embedding(vocabulary: Vocabulary, bpe: Tokenizer, table: Tensor) -> Tensor:

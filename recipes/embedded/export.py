@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -17,7 +17,6 @@ from diffusion_asr.edit_denoiser import EditDenoiser, RefinerConfig
 from diffusion_asr.pretrained import load_parts, model_folder
 from diffusion_asr.vocabulary import Vocabulary
 from diffusion_asr.words import Calibration
-from recipes.embedded.build_vocabulary import pruned, rows_of
 from recipes.embedded.features import ENCODER
 from recipes.embedded.training import continued_denoiser
 
@@ -76,13 +75,6 @@ def _average(work: Path, run: str) -> dict[str, Tensor]:
     return state
 
 
-def _refiner(work: Path, run: str | None, model: Path, vocabulary: Vocabulary) -> dict[str, Tensor]:
-    """The refiner of a run that began with the model, or the model's own, in the vocabulary's order."""
-    state = _average(work, run) if run else unpack(model / REFINER, torch.float32)
-    name, old = "embed_tokens.weight", Vocabulary.load(model / "vocabulary.json")
-    return state | {name: state[name][rows_of(vocabulary, old)]}
-
-
 def join(
     work: Path, out: Path, model: str, version: str, denoiser: str | None = None, refiner: str | None = None
 ) -> None:
@@ -93,28 +85,25 @@ def join(
     source, parts = model_folder(model), load_parts(model)
     config = {k: v for k, v in load_config(source).items() if k not in ("format", "sha256")}
     config["calibration"] = asdict(_calibration(work, parts.calibration))
-    vocabulary = Vocabulary.load(work / "model/vocabulary.json")
-    own = _average(work, denoiser) if denoiser else continued_denoiser(model, vocabulary).state_dict()
-    sizes = replace(parts.denoiser.config, vocabulary=len(vocabulary))
+    vocabulary, sizes = parts.vocabulary, parts.denoiser.config
+    own = _average(work, denoiser) if denoiser else continued_denoiser(model).state_dict()
     CanvasDenoiser(sizes).load_state_dict(own)  # fails here rather than at the user's
-    edits = RefinerConfig(vocabulary=vocabulary.whole)
-    state = _refiner(work, refiner, source, vocabulary)
+    edits = RefinerConfig(vocabulary=len(vocabulary))
+    state = _average(work, refiner) if refiner else unpack(source / REFINER, torch.float32)
     EditDenoiser(edits).load_state_dict(state)
     packed, name = pack(state), "embed_tokens.weight"
     stored = packed[name].float() * packed[name + "::scale"].float()[:, None]
     weights = {
         **pack({k: v for k, v in own.items() if k != name}),
-        **pack_delta(name, own[name], stored[: len(vocabulary)]),
+        **pack_delta(name, own[name], stored),
     }
     out.mkdir(parents=True, exist_ok=True)
     save_file(_without_positions(load_file(source / "encoder.safetensors")), out / "encoder.safetensors")
     language = {k: v.to(torch.float16) for k, v in load_file(source / "language.safetensors").items()}
-    bpe = pruned(json.loads((work / "model/bpe.json").read_text(encoding="utf8")), vocabulary.pieces)
-    compact = json.dumps(bpe, ensure_ascii=False, separators=(",", ":"))
-    (out / "bpe.json").write_text(compact, encoding="utf8")
-    vocabulary.save(out / "vocabulary.json")
+    for name in ("vocabulary.json", "bpe.json"):
+        shutil.copy(source / name, out / name)
     save(
         out,
-        config | {"version": version, "denoiser": asdict(sizes), "refiner": asdict(edits)},
+        config | {"version": version, "refiner": asdict(edits)},
         {"denoiser": weights, "refiner": packed, "language": language},
     )

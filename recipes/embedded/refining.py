@@ -14,7 +14,7 @@ import json
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate, takewhile
+from itertools import takewhile
 from pathlib import Path
 
 import torch
@@ -117,15 +117,14 @@ def corrupt(text: Sequence[int], rate: float, pieces: Sequence[int], rng: random
 
 def initial_refiner(work: Path, vocabulary: Vocabulary, trained: Tensor) -> EditDenoiser:
     """Whisper base's decoder with an untrained operation head; ``trained`` (V, D) embeds new pieces."""
-    model = EditDenoiser(RefinerConfig(vocabulary=vocabulary.whole))
+    model = EditDenoiser(RefinerConfig(vocabulary=len(vocabulary)))
     whisper = load_file(work / "weights/whisper/model.safetensors")
     own = {k[8:]: v for k, v in whisper.items() if k.startswith("decoder.")}
     table = own["embed_tokens.weight"]
     bpe = Tokenizer.from_file(str(work / "model/bpe.json"))
     known = [bpe.token_to_id(p) for p in vocabulary.pieces[: vocabulary.hindi_start]]
     rows = [i for i, k in enumerate(known) if i != END and k is not None]
-    fused = table[[bpe.token_to_id(piece) for piece in vocabulary.fused]]
-    own["embed_tokens.weight"] = torch.cat([trained[: len(vocabulary)], fused])
+    own["embed_tokens.weight"] = trained.clone()
     own["embed_tokens.weight"][rows] = table[[known[i] for i in rows]]
     own["embed_tokens.weight"][END] = table[WHISPER_END]
     own["embed_positions.weight"] = own["embed_positions.weight"][: MAX_TOKENS + PROMPT]
@@ -140,12 +139,9 @@ def initial_refiner(work: Path, vocabulary: Vocabulary, trained: Tensor) -> Edit
 
 
 def mixed(whisper: dict[str, Tensor], trained: dict[str, Tensor], share: float) -> dict[str, Tensor]:
-    """``trained`` weights, mixed with Whisper's but for the operations; pieces new to them are Whisper's."""
-    out = {}
-    for name, value in trained.items():
-        base, part = whisper[name], 0.0 if name.startswith("operation") else share
-        out[name] = torch.cat([value * (1 - part) + base[: len(value)] * part, base[len(value) :]])
-    return out
+    """``trained`` weights, mixed with Whisper's but for the operations."""
+    parts = {name: 0.0 if name.startswith("operation") else share for name in trained}
+    return {name: value.lerp(whisper[name], parts[name]) for name, value in trained.items()}
 
 
 class Teacher:
@@ -158,7 +154,7 @@ class Teacher:
         self.model, self.most = whisper.eval().requires_grad_(False), most
         if int8.available():
             int8.quantised(self.model.layers)
-        self.pieces = torch.tensor(sorted({p for lang in TAUGHT for p in vocabulary.fused_for(lang)}))
+        self.pieces = torch.tensor(sorted({p for lang in TAUGHT for p in vocabulary.pieces_for(lang)}))
 
     @torch.no_grad()
     def says(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -175,7 +171,7 @@ class Drafted:
 
     Attributes:
         runs: Its draft.
-        slots: Where each (fused) token of the clip's text begins, by forced alignment.
+        slots: Where each token of the clip's text begins, by forced alignment.
     """
 
     runs: list[DraftRun]
@@ -214,7 +210,7 @@ def front_rows(
             end = next((n for n in range(first, end) if owners[n] >= front.slots[1]), end)
         a, b = front.frames
         part = replace(clip, offset=clip.offset + a, frames=b - a, ids=clip.ids[first:end])
-        rows.append(Row(part, of, first, vocabulary.fuse(front.tokens)))
+        rows.append(Row(part, of, first, list(front.tokens)))
         first = end
     return rows
 
@@ -228,7 +224,8 @@ class RefineTrainer(Run[EditDenoiser, list[Clip]]):
         parts = load_parts(options.model)
         self.vocabulary = Vocabulary.load(work / "model/vocabulary.json")
         self.times = SlotTimes(parts.denoiser.config.slot_frames, parts.calibration.lag)
-        self.model = initial_refiner(work, self.vocabulary, parts.denoiser.embed_tokens.weight.float())
+        trained = parts.denoiser.embed_tokens.weight.float()
+        self.model = initial_refiner(work, self.vocabulary, trained)
         self.teacher = Teacher(copy.deepcopy(self.model), self.vocabulary) if options.teacher else None
         if options.start:
             weights = unpack(model_folder(options.start) / "refiner.safetensors", torch.float32)
@@ -244,8 +241,7 @@ class RefineTrainer(Run[EditDenoiser, list[Clip]]):
 
     def clips(self, shards: Sequence[Path]) -> list[Clip]:
         """Clips of some caches."""
-        clips = load(shards, self.vocabulary, self.times.slot_frames)
-        return [replace(clip, ids=self.vocabulary.fuse(clip.ids)) for clip in clips]
+        return load(shards, self.vocabulary, self.times.slot_frames)
 
     def drafted(self, shards: Sequence[Path], clips: Sequence[Clip]) -> dict[tuple[str, int], Drafted]:
         """The drafts that are there by now, by shard and offset."""
@@ -256,11 +252,9 @@ class RefineTrainer(Run[EditDenoiser, list[Clip]]):
             for line in path.read_text().rpartition("\n")[0].splitlines() if path.exists() else ():
                 row = json.loads(line)
                 ids = texts.get((shard.stem, row["offset"]), [])
-                lengths = [len(self.vocabulary.spell(token)) for token in ids]
-                if sum(lengths) == len(row["text"]):  # a text that does not fit its slots has no places
-                    starts = [0, *accumulate(lengths)][:-1]
+                if len(ids) == len(row["text"]):  # a text that does not fit its slots has no places
                     runs = [(token, a, b) for token, a, b in row["runs"]]
-                    found[shard.stem, row["offset"]] = Drafted(runs, [row["text"][n] for n in starts])
+                    found[shard.stem, row["offset"]] = Drafted(runs, row["text"])
         return found
 
     def source(self) -> Iterator[list[Clip]]:
@@ -282,8 +276,7 @@ class RefineTrainer(Run[EditDenoiser, list[Clip]]):
             elif cutting:
                 rows += front_rows(clip, n, known, self.vocabulary, self.times, most)
             else:
-                draft = self.vocabulary.fuse([token for token, _, _ in known.runs])
-                rows.append(Row(clip, n, draft=draft))
+                rows.append(Row(clip, n, draft=[token for token, _, _ in known.runs]))
         return rows
 
     def canvas_of(self, row: Row) -> list[int]:
@@ -291,7 +284,7 @@ class RefineTrainer(Run[EditDenoiser, list[Clip]]):
         clip = row.clip
         if self.rng.random() < self.options.clean:
             return clip.ids[:MAX_TOKENS]
-        pieces = self.vocabulary.fused_for(clip.lang)[1:]
+        pieces = self.vocabulary.pieces_for(clip.lang)[1:]
         if row.draft is not None and self.rng.random() < self.options.drafts:
             return corrupt(row.draft, self.rng.choice((0.0, 0.0, 0.1)), pieces, self.rng)[:MAX_TOKENS]
         rate = self.rng.random() * self.options.most_corrupted
@@ -312,7 +305,7 @@ class RefineTrainer(Run[EditDenoiser, list[Clip]]):
         used = places >= 0
         ids, chances = self.targets(rows, clips, batch, places)
         ids, chances = ids[used], chances[used]
-        pieces = Pieces.draw(ids, self.vocabulary.whole, self.options.negatives)
+        pieces = Pieces.draw(ids, len(self.vocabulary), self.options.negatives)
         logits = self.model.logits(hidden[used], pieces.ids) + pieces.correction
         known = logits.log_softmax(-1).gather(1, torch.searchsorted(pieces.ids, ids))
         weight = self.weights(canvases, rows, longest)[used]
@@ -368,11 +361,11 @@ class RefineTrainer(Run[EditDenoiser, list[Clip]]):
             group = [
                 c for c in group[:: max(1, len(group) // most)] if (c.shard, c.offset) in self.dev_drafts
             ]
-            refiner = Refiner(self.average, torch.tensor(self.vocabulary.fused_for(lang)))
+            refiner = Refiner(self.average, torch.tensor(self.vocabulary.pieces_for(lang)))
             texts: list[list[list[int]]] = [[], [], []]
             for clip in group[:most]:
                 known = self.dev_drafts[clip.shard, clip.offset]
-                draft = self.vocabulary.fuse([token for token, _, _ in known.runs])
+                draft = [token for token, _, _ in known.runs]
                 fronts = []
                 for row in front_rows(clip, 0, known, self.vocabulary, self.times, 8):
                     one = collate([row.clip])

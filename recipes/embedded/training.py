@@ -12,7 +12,7 @@ import copy
 import math
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -24,7 +24,6 @@ from diffusion_asr.alignment import forced_canvas
 from diffusion_asr.denoiser import PROMPT, CanvasDenoiser, DenoiserConfig
 from diffusion_asr.pretrained import compute_dtype, load_parts
 from diffusion_asr.vocabulary import Vocabulary
-from recipes.embedded.build_vocabulary import rows_of
 from recipes.embedded.data import Batch, batches, collate, load, training_shards
 from recipes.embedded.run import Run, RunOptions
 
@@ -68,16 +67,11 @@ def initial_denoiser(work: Path, vocabulary: Vocabulary, slot_frames: int) -> Ca
     return model
 
 
-def continued_denoiser(model: str, vocabulary: Vocabulary) -> CanvasDenoiser:
-    """A model's denoiser; pieces that its refiner alone knew start from the refiner's embeddings."""
-    parts = load_parts(model)
-    state = {name: weight.float() for name, weight in parts.denoiser.state_dict().items()}
-    table = state["embed_tokens.weight"]
-    if parts.refiner is not None:
-        table = torch.cat([table, parts.refiner.embed_tokens.weight[len(table) :].float()])
-    state["embed_tokens.weight"] = table[rows_of(vocabulary, parts.vocabulary)]
-    continued = CanvasDenoiser(replace(parts.denoiser.config, vocabulary=len(vocabulary)))
-    continued.load_state_dict(state)
+def continued_denoiser(model: str) -> CanvasDenoiser:
+    """A model's denoiser, to be trained on."""
+    trained = load_parts(model).denoiser
+    continued = CanvasDenoiser(trained.config)
+    continued.load_state_dict({name: weight.float() for name, weight in trained.state_dict().items()})
     return continued
 
 
@@ -167,7 +161,7 @@ class Trainer(Run[CanvasDenoiser, Batch]):
         self.cache = work / "cache"
         self.dev = load([work / "cache/dev.jsonl"], self.vocabulary, options.slot_frames)
         self.master = (
-            continued_denoiser(options.start, self.vocabulary)
+            continued_denoiser(options.start)
             if options.start
             else initial_denoiser(work, self.vocabulary, options.slot_frames)
         )

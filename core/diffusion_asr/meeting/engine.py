@@ -41,8 +41,8 @@ from diffusion_asr.transcript import Segment, Transcript
 
 Order = Literal["decode-first", "cut-first"]
 ORDERS: tuple[Order, ...] = ("decode-first", "cut-first")
-DEFAULT_ORDER: Order = "cut-first"
-"""The order with the lower cpWER (``python -m recipes.benchmark.meetings``)."""
+DEFAULT_ORDER: Order = "decode-first"
+"""The order with the lower cpWER (``python -m recipes.benchmark.meetings``, recipes/meetings/RESULTS.md)."""
 
 
 class MeetingWarning(UserWarning):
@@ -54,7 +54,7 @@ class MeetingOptions:
     """How to transcribe a meeting.
 
     Attributes:
-        language: A code; None or "auto" detects it, turn by turn where speakers differ.
+        language: A code; None or "auto" detects it window by window (cut-first: turn by turn).
         speakers: What is known about how many people speak.
         order: "decode-first" or "cut-first".
         channels_as_speakers: Every channel is one speaker; nothing is diarized.

@@ -101,7 +101,7 @@ def meeting(
     overwrite: Overwrite = False,
     report: Report = None,
     resume: Resume = True,
-    order: Which = Order.CUT_FIRST,
+    order: Which = Order.DECODE_FIRST,
     steps: Steps = None,
     init: Init = Start.DRAFT,
     seed: Seed = 0,

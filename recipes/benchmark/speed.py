@@ -8,6 +8,7 @@ Each measure alternates between the two systems, so that a busy machine slows bo
 from __future__ import annotations
 
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -51,15 +52,25 @@ def paired(systems: dict[str, Callable[[], object]], rounds: int) -> dict[str, f
 
 def child(code: str, *arguments: str) -> tuple[float, float]:
     """Seconds and peak MB of a Python process of its own."""
-    began = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-c", code, *arguments], stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise RuntimeError(f"the measured process failed: {code!r} {arguments}")
-    return time.perf_counter() - began, usage.ru_maxrss / 1024
+    with tempfile.NamedTemporaryFile("r", suffix=".status") as status:
+        began = time.perf_counter()
+        command = [sys.executable, "-c", code, *arguments]
+        subprocess.run(command, stdout=subprocess.DEVNULL, env=os.environ | {STATUS: status.name}, check=True)
+        spent = time.perf_counter() - began
+        found = re.search(r"VmHWM:\s+(\d+) kB", status.read())
+    return spent, int(found.group(1)) / 1024 if found else float("nan")
 
 
-TRANSCRIBE = "import sys; from diffusion_asr.cli import main; sys.argv[:1] = ['diffusion-asr']; main()"
+STATUS = "DIFFUSION_ASR_BENCHMARK_STATUS"
+# The process says its own peak: what wait4 tells of a child includes its parent's before the exec.
+TRANSCRIBE = f"""
+import atexit, os, sys
+from pathlib import Path
+atexit.register(lambda: Path(os.environ["{STATUS}"]).write_text(Path("/proc/self/status").read_text()))
+from diffusion_asr.cli import main
+sys.argv[:1] = ["diffusion-asr"]
+main()
+"""
 
 
 def ours_on(asr: Any, clip: np.ndarray) -> None:

@@ -50,6 +50,9 @@ def paired(systems: dict[str, Callable[[], object]], rounds: int) -> dict[str, f
     return {name: statistics.median(times) for name, times in spent.items()}
 
 
+STATUS = "DIFFUSION_ASR_BENCHMARK_STATUS"  # file in which a measured process leaves its /proc/self/status
+
+
 def child(code: str, *arguments: str) -> tuple[float, float]:
     """Seconds and peak MB of a Python process of its own."""
     with tempfile.NamedTemporaryFile("r", suffix=".status") as status:
@@ -61,7 +64,6 @@ def child(code: str, *arguments: str) -> tuple[float, float]:
     return spent, int(found.group(1)) / 1024 if found else float("nan")
 
 
-STATUS = "DIFFUSION_ASR_BENCHMARK_STATUS"
 # The process says its own peak: what wait4 tells of a child includes its parent's before the exec.
 TRANSCRIBE = f"""
 import atexit, os, sys

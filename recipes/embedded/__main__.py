@@ -189,12 +189,19 @@ def join(
 
 @app.command()
 def evaluate(
-    model: str = "canvas-base", work: Work = WORK, shared: Shared = SHARED, most: int = 0, threads: int = 2
+    model: str = "canvas-base",
+    work: Work = WORK,
+    shared: Shared = SHARED,
+    most: Annotated[int, typer.Option(help="At most so many clips of a set; 0 takes all.")] = 0,
+    settled: Annotated[bool, typer.Option(help="Only the default: from the draft until it settles.")] = False,
+    threads: int = 2,
 ) -> None:
     """Error rates by language, start and step count, beside Whisper base greedy on the same clips."""
+    from recipes.embedded.evaluate import SETTINGS
     from recipes.embedded.evaluate import evaluate as run
 
-    typer.echo(run(work, shared, model, most or None, threads))
+    settings = (("draft", None),) if settled else SETTINGS
+    typer.echo(run(work, shared, model, most or None, threads, settings))
 
 
 if __name__ == "__main__":

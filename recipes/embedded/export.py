@@ -82,28 +82,42 @@ def join(
 
     The denoiser's embeddings become four-bit differences to the refiner's: both started from Whisper's.
     """
-    source, parts = model_folder(model), load_parts(model)
-    config = {k: v for k, v in load_config(source).items() if k not in ("format", "sha256")}
-    config["calibration"] = asdict(_calibration(work, parts.calibration))
-    vocabulary, sizes = parts.vocabulary, parts.denoiser.config
+    parts = load_parts(model)
     own = _average(work, denoiser) if denoiser else continued_denoiser(model).state_dict()
-    CanvasDenoiser(sizes).load_state_dict(own)  # fails here rather than at the user's
-    edits = RefinerConfig(vocabulary=len(vocabulary))
-    state = _average(work, refiner) if refiner else unpack(source / REFINER, torch.float32)
-    EditDenoiser(edits).load_state_dict(state)
-    packed, name = pack(state), "embed_tokens.weight"
+    CanvasDenoiser(parts.denoiser.config).load_state_dict(own)  # fails here rather than at the user's
+    state = _average(work, refiner) if refiner else unpack(model_folder(model) / REFINER, torch.float32)
+    out.mkdir(parents=True, exist_ok=True)
+    for name in ("vocabulary.json", "bpe.json"):
+        shutil.copy(model_folder(model) / name, out / name)
+    write_pair(model, out, version, own, state, _calibration(work, parts.calibration))
+
+
+def write_pair(
+    model: str,
+    out: Path,
+    version: str,
+    denoiser: dict[str, Tensor],
+    refiner: dict[str, Tensor],
+    calibration: Calibration | None = None,
+) -> None:
+    """Write a signed model folder from two states and the rest of ``model``; the vocabulary is there."""
+    source = model_folder(model)
+    config = {k: v for k, v in load_config(source).items() if k not in ("format", "sha256")}
+    if calibration:
+        config["calibration"] = asdict(calibration)
+    packed, name = pack(refiner), "embed_tokens.weight"
+    sizes = RefinerConfig(vocabulary=len(refiner[name]))
+    EditDenoiser(sizes).load_state_dict(refiner)
     stored = packed[name].float() * packed[name + "::scale"].float()[:, None]
     weights = {
-        **pack({k: v for k, v in own.items() if k != name}),
-        **pack_delta(name, own[name], stored),
+        **pack({k: v for k, v in denoiser.items() if k != name}),
+        **pack_delta(name, denoiser[name], stored),
     }
-    out.mkdir(parents=True, exist_ok=True)
     save_file(_without_positions(load_file(source / "encoder.safetensors")), out / "encoder.safetensors")
     language = {k: v.to(torch.float16) for k, v in load_file(source / "language.safetensors").items()}
-    for name in ("vocabulary.json", "bpe.json"):
-        shutil.copy(source / name, out / name)
+    config["denoiser"] = {**config["denoiser"], "vocabulary": len(denoiser[name])}
     save(
         out,
-        config | {"version": version, "refiner": asdict(edits)},
+        config | {"version": version, "refiner": asdict(sizes)},
         {"denoiser": weights, "refiner": packed, "language": language},
     )

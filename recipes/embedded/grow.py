@@ -1,0 +1,78 @@
+"""A trained model with a larger vocabulary: new pieces, everything else as it was.
+
+New pieces get Whisper's embeddings in denoiser and refiner; both stayed close enough to Whisper's for that
+to work before any training (RUNS.md).
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from diffusion_asr.checkpoint import REFINER, unpack
+from diffusion_asr.pretrained import load_parts, model_folder
+from diffusion_asr.vocabulary import Vocabulary
+from recipes.embedded.build_vocabulary import (
+    initial_embedding,
+    language_pieces,
+    latin_pieces,
+    pruned,
+    training_texts,
+    whisper_bpe,
+)
+from recipes.embedded.export import write_pair
+from recipes.embedded.training import continued_denoiser
+
+
+def carried(known: Tensor, places: list[int], fresh: Tensor) -> Tensor:
+    """``fresh`` (V, D), with ``known`` (U, D) in the rows ``places`` (U)."""
+    out = fresh.to(known.dtype).clone()
+    out[places] = known
+    return out
+
+
+def larger(old: Vocabulary, latin: list[str]) -> tuple[list[str], list[int]]:
+    """All pieces with ``latin`` among them, and where each of ``old``'s pieces now is."""
+    body = old.pieces[1 : old.hindi_start]
+    new = [p for p in latin if p not in set(body)]
+    # In front of Hindi: ids below ``hindi_start`` are spelt in bytes.
+    pieces = ["", *body, *new, *old.pieces[old.hindi_start :]]
+    places = [i if i < old.hindi_start else i + len(new) for i in range(len(old))]
+    return pieces, places
+
+
+def grow(work: Path, shared: Path, out: Path, model: str, version: str) -> None:
+    """Write MODEL with more of Whisper's pieces as the folder ``out``, and ``work/model``'s vocabulary."""
+    parts, texts = load_parts(model), training_texts(shared)
+    old, source = parts.vocabulary, whisper_bpe(work)
+    bpe = Tokenizer.from_str(json.dumps(source))
+    pieces, places = larger(old, latin_pieces(bpe, texts))
+    folder = work / "model"
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = json.dumps(pruned(source, pieces), ensure_ascii=False, separators=(",", ":"))
+    (folder / "bpe.json").write_text(kept, encoding="utf8")
+    start = old.hindi_start + len(pieces) - len(old)
+    vocabulary = Vocabulary(pieces, start, old.hindi_scores, folder / "bpe.json")
+    own = language_pieces(vocabulary, texts)
+    for name, ids in old.language_pieces.items():  # what a language could say, it can still say
+        own[name] = sorted({*own[name], *(places[i] for i in ids)})
+    vocabulary.language_pieces = own
+    vocabulary.save(folder / "vocabulary.json")
+    table = load_file(work / "weights/whisper/model.safetensors")["decoder.embed_tokens.weight"]
+    fresh = initial_embedding(vocabulary, bpe, table.float())
+    name = "embed_tokens.weight"
+    denoiser = {k: v.detach() for k, v in continued_denoiser(model).state_dict().items()}
+    refiner = unpack(model_folder(model) / REFINER, torch.float32)
+    for state in (denoiser, refiner):
+        state[name] = carried(state[name], places, fresh)
+    out.mkdir(parents=True, exist_ok=True)
+    for file in ("vocabulary.json", "bpe.json"):
+        shutil.copy(folder / file, out / file)
+    write_pair(model, out, version, denoiser, refiner)
+    print(f"{len(old)} pieces became {len(pieces)}")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import struct
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile as sf
 
 from recipes.embedded.debian_speech import adventure, asterisk, described, stamps
-from recipes.embedded.pseudo_label import agrees
+from recipes.embedded.pseudo_label import agrees, shared_out, windows
 
 STAMP = "A fire truck.\nde.utf8=Ein Feuerwehrauto.\nfr.utf8=Un camion de pompiers.\nes.utf8=1/2 dólar ($).\n"
 
@@ -73,3 +74,19 @@ def test_another_archive_is_refused() -> None:
 )
 def test_a_text_that_was_not_said_is_dropped(heard: str, same: bool) -> None:
     assert agrees("Un camion de pompiers.", heard) is same
+
+
+def clip(lang: str, source: str, duration: float) -> dict[str, object]:
+    return {"lang": lang, "source": source, "duration": duration}
+
+
+def test_short_clips_of_one_kind_share_a_window() -> None:
+    rows = [clip("en", "a", 9.0)] * 4 + [clip("fr", "a", 1.0)] * 2 + [clip("fr", "b", 40.0)]
+    assert [[r["duration"] for r in w] for w in windows(rows)] == [[9.0, 9.0, 9.0], [9.0], [1.0, 1.0], [40.0]]
+
+
+def test_segments_go_to_the_clip_in_which_they_are_said() -> None:
+    """Clips from 0 to 3, 4 to 6 and 7 to 8 s."""
+    first, late, both = (SimpleNamespace(start=a, end=b) for a, b in ((0.1, 1.5), (1.6, 3.9), (4.5, 7.9)))
+    assert shared_out([first, late], [3.0, 2.0, 1.0]) == [[first, late], [], []]
+    assert shared_out([first, both], [3.0, 2.0, 1.0]) == [[first], None, None]

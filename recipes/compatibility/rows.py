@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from diffusion_asr.adapters import adapters
-from recipes.compatibility.environment import ADAPTERS, Environment
+from recipes.compatibility.environment import ADAPTERS, ROOT, Environment
 
 RESULTS = Path(__file__).parent / "results"
-TESTS = "tests/adapters/test_{}.py"
+TESTS = "tests/adapters/test_{}*.py"
 _HEAD = (
     "| extra | Python | torch | toolkit | tests | other adapters | scripts | seen |\n"
     "|---|---|---|---|---|---|---|---|"
@@ -99,7 +99,8 @@ def measure(environment: Environment, extra: str) -> Row:
 def _tested(environment: Environment, name: str) -> tuple[tuple[int, int, int], set[str]]:
     """Numbers of tests that passed, failed (or broke) and were skipped, and which scripts were run."""
     options = ("-rfE", "-p", "no:cacheprovider")  # the project says -q; twice hides the numbers
-    done = environment("-m", "pytest", TESTS.format(name), "tests/test_adapters_cli.py", *options)
+    files = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob(TESTS.format(name)))
+    done = environment("-m", "pytest", *files, "tests/test_adapters_cli.py", *options)
     total = {word: int(n) for n, word in re.findall(r"(\d+) (passed|failed|error|skipped)", done.stdout)}
     failed = total.get("failed", 0) + total.get("error", 0)
     if done.returncode:

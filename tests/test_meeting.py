@@ -5,35 +5,23 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import soundfile as sf
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
-from diffusion_asr import audio
 from diffusion_asr.adapters import adapters
 from diffusion_asr.attribution import Turn, TurnIndex
 from diffusion_asr.audio import SAMPLE_RATE
-from diffusion_asr.errors import (
-    AudioError,
-    DiffusionASRError,
-    FormatError,
-    LanguageError,
-    ToolkitMissingError,
-)
+from diffusion_asr.errors import DiffusionASRError, LanguageError, ToolkitMissingError
 from diffusion_asr.meeting import (
     ORDERS,
     Diarization,
     DiarizationError,
-    KnownTurns,
     MeetingOptions,
     MeetingResult,
     Order,
-    ResumeError,
     SpeakerCount,
     offline_diarizer,
     transcribe_meeting,
@@ -41,38 +29,14 @@ from diffusion_asr.meeting import (
 from diffusion_asr.meeting.diarizer import merged, tidied
 from diffusion_asr.meeting.stretches import stretches
 from diffusion_asr.recognizer import Recognizer
+from tests import meeting_helpers
+from tests.meeting_helpers import BOTH, END, ENGLISH, HANDOVER, TURNS, known, quick, write
 
-DATA = Path(__file__).parent / "data"
-ENGLISH = audio.read(DATA / "en-arctic_a0239_1592711579.flac")
-GERMAN = audio.read(DATA / "de-de_rhasspy-0208.flac")
-PAUSE = np.zeros(round(0.6 * SAMPLE_RATE), np.float32)
-BOTH = np.concatenate([ENGLISH, PAUSE, GERMAN])
-HANDOVER = (len(ENGLISH) + len(PAUSE) / 2) / SAMPLE_RATE
-END = len(BOTH) / SAMPLE_RATE
-TURNS = (Turn(0.0, HANDOVER - 0.3, "Ann"), Turn(HANDOVER + 0.3, END, "Ben"))
-
-
-@pytest.fixture(scope="module")
-def asr() -> Recognizer:
-    return Recognizer.from_pretrained()
-
-
-def known(*turns: Turn, single: tuple[Turn, ...] | None = None) -> KnownTurns:
-    return KnownTurns(Diarization(turns, single), "known")
-
-
-def write(path: Path, samples: NDArray[np.float32]) -> Path:
-    sf.write(path, samples, SAMPLE_RATE)
-    return path
+asr = meeting_helpers.asr
 
 
 def spoken(meeting: MeetingResult) -> list[tuple[str, float, float]]:
     return [(word.text, word.start, word.end) for word in meeting.transcript.words]
-
-
-def quick(language: str | None = None, **more: Any) -> MeetingOptions:
-    """Two steps: what is tested here is whose the words are, not the words."""
-    return MeetingOptions(language, steps=2, **more)
 
 
 # --- both orders -------------------------------------------------------------------------------------------
@@ -196,201 +160,6 @@ def test_turns_that_touch_are_joined_even_with_others_between() -> None:
 def test_impossible_times_are_told(moment: float) -> None:
     with pytest.raises(DiarizationError, match="Ann"):
         tidied(Diarization((Turn(0.0, moment, "Ann"),)), 10.0)
-
-
-# --- a channel for each speaker ----------------------------------------------------------------------------
-
-
-def call(crosstalk: float) -> NDArray[np.float32]:
-    """(samples, 2): English left, then German right; each is heard a little on the other side."""
-    left = np.concatenate([ENGLISH, PAUSE, crosstalk * GERMAN])
-    right = np.concatenate([crosstalk * ENGLISH, PAUSE, GERMAN])
-    return np.stack([left, right], axis=1).astype(np.float32)
-
-
-def test_channels_are_speakers_and_crosstalk_is_not_written_twice(asr: Recognizer, tmp_path: Path) -> None:
-    path = write(tmp_path / "call.wav", call(0.1))
-    found = transcribe_meeting(path, asr, options=quick(channels_as_speakers=True))
-    heard = {(s.speaker, s.language) for s in found.transcript.segments}
-    assert heard == {("CHANNEL_1", "en"), ("CHANNEL_2", "de")}
-    assert all((w.end < HANDOVER) == (w.speaker == "CHANNEL_1") for w in found.transcript.words)
-    assert [s.start for s in found.transcript.segments] == sorted(s.start for s in found.transcript.segments)
-    in_memory = transcribe_meeting(call(0.1).T, asr, options=quick(channels_as_speakers=True))
-    assert in_memory.speakers == ("CHANNEL_1", "CHANNEL_2")
-
-
-def test_channels_that_are_no_speakers_are_told(asr: Recognizer, tmp_path: Path) -> None:
-    options = quick(channels_as_speakers=True)
-    mono = write(tmp_path / "mono.wav", ENGLISH)
-    with pytest.raises(AudioError, match=r"mono\.wav: has one channel.*channels-as-speakers"):
-        transcribe_meeting(mono, asr, options=options)
-    twice = write(tmp_path / "twice.wav", np.stack([ENGLISH, 0.5 * ENGLISH], axis=1))
-    with pytest.raises(AudioError, match="channels 1 and 2 carry the same sound"):
-        transcribe_meeting(twice, asr, options=options)
-    with pytest.raises(DiarizationError, match="neither"):
-        transcribe_meeting(twice, asr, known(), options)
-
-
-def test_two_channels_at_once_are_both_written_and_marked(asr: Recognizer) -> None:
-    size = max(len(ENGLISH), len(GERMAN))
-    pair = np.stack([np.pad(x, (0, size - len(x))) for x in (ENGLISH, GERMAN)])
-    found = transcribe_meeting(pair, asr, options=quick(channels_as_speakers=True))
-    words = list(found.transcript.words)
-    assert {w.speaker for w in words} == {"CHANNEL_1", "CHANNEL_2"}
-    assert any(w.overlapped for w in words)
-
-
-# --- turns from an RTTM file -------------------------------------------------------------------------------
-
-
-def rttm(path: Path, *rows: tuple[str, float, float, str]) -> Path:
-    lines = (f"SPEAKER {name} 1 {a} {b - a} <NA> <NA> {who} <NA> <NA>\n" for name, a, b, who in rows)
-    path.write_text("".join(lines))
-    return path
-
-
-def test_an_rttm_of_several_recordings_gives_the_turns_of_this_one(asr: Recognizer, tmp_path: Path) -> None:
-    path = write(tmp_path / "talk.wav", ENGLISH)
-    file = rttm(tmp_path / "all.rttm", ("other", 0, 99, "Eve"), ("talk", 0, 3, "Ann"))
-    found = transcribe_meeting(path, asr, file, quick("en"))
-    assert {w.speaker for w in found.transcript.words} <= {"Ann", None}
-    assert found.speakers == ("Ann",)
-
-
-@pytest.mark.parametrize(
-    ("rows", "message"),
-    [
-        ([("other", 0.0, 1.0, "A"), ("third", 0.0, 1.0, "A")], r"turns of other, third, not of talk"),
-        ([("talk", 0.0, 1.0, "A"), ("talk", 40.0, 47.5, "B")], r"a turn of B ends at 47\.50 s.*lasts 4\."),
-        ([], "no SPEAKER lines"),
-        ([("talk", 1.0, 1.0, "A")], "no turn of talk with a length"),
-    ],
-)
-def test_a_mismatched_rttm_is_told(
-    asr: Recognizer, tmp_path: Path, rows: list[tuple[str, float, float, str]], message: str
-) -> None:
-    path = write(tmp_path / "talk.wav", np.resize(ENGLISH, 4 * SAMPLE_RATE + 1600))
-    with pytest.raises(DiarizationError, match=message):
-        transcribe_meeting(path, asr, rttm(tmp_path / "turns.rttm", *rows))
-
-
-def test_a_file_that_is_no_rttm_is_told(asr: Recognizer, tmp_path: Path) -> None:
-    (tmp_path / "turns.rttm").write_text("who knows\n")
-    with pytest.raises(FormatError, match=r"turns\.rttm: line 1"):
-        transcribe_meeting(write(tmp_path / "a.wav", ENGLISH), asr, tmp_path / "turns.rttm")
-    options = quick(speakers=SpeakerCount(2))
-    with pytest.raises(DiarizationError, match="leave out the number"):
-        transcribe_meeting(write(tmp_path / "a.wav", ENGLISH), asr, tmp_path / "turns.rttm", options)
-
-
-# --- runs that are killed ----------------------------------------------------------------------------------
-
-
-class Dying(Recognizer):
-    """The embedded model, until it has decoded so many pieces."""
-
-    def __init__(self, whole: Recognizer, lives: int) -> None:
-        super().__init__(whole.parts)
-        self.lives = lives
-
-    def denoise(self, *args: Any, **options: Any) -> Any:
-        if not self.lives:
-            raise KeyboardInterrupt
-        self.lives -= 1
-        return super().denoise(*args, **options)
-
-
-CUT = quick(order="cut-first", trace=True)
-
-
-@pytest.fixture
-def killed(asr: Recognizer, tmp_path: Path) -> Path:
-    """The state of a run that was interrupted after its first piece."""
-    with pytest.raises(KeyboardInterrupt):
-        transcribe_meeting(BOTH, Dying(asr, 1), known(*TURNS), CUT, state=tmp_path / "state")
-    return tmp_path / "state"
-
-
-@pytest.fixture(scope="module")
-def untouched(asr: Recognizer) -> MeetingResult:
-    return transcribe_meeting(BOTH, asr, known(*TURNS), CUT)
-
-
-def again(
-    asr: Recognizer, state: Path, options: MeetingOptions = CUT, **more: Any
-) -> tuple[MeetingResult, int, list[str]]:
-    """The run once more, how many pieces it decoded and what it said."""
-    notes: list[str] = []
-    counting = Dying(asr, 99)
-    result = transcribe_meeting(
-        BOTH, counting, known(*TURNS), options, state=state, note=notes.append, **more
-    )
-    return result, 99 - counting.lives, notes
-
-
-def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_been(
-    asr: Recognizer, killed: Path, untouched: MeetingResult
-) -> None:
-    result, decoded, notes = again(asr, killed)
-    assert (result, decoded) == (untouched, 1)
-    assert "going on" in notes[0]
-    assert not killed.exists()
-
-
-def test_a_line_cut_off_by_the_kill_is_decoded_again(
-    asr: Recognizer, killed: Path, untouched: MeetingResult
-) -> None:
-    killed.write_bytes(killed.read_bytes()[:-10])
-    result, decoded, _ = again(asr, killed)
-    assert (result, decoded) == (untouched, 2)
-
-
-def test_what_was_finished_but_not_written_is_not_decoded_again(
-    asr: Recognizer, killed: Path, untouched: MeetingResult
-) -> None:
-    again(asr, killed, keep_state=True)
-    assert again(asr, killed)[:2] == (untouched, 0)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [({"language": "en"}, "another language"), ({"steps": 3}, "another number of steps")],
-)
-def test_a_state_of_other_options_is_told_and_not_used(
-    asr: Recognizer, killed: Path, change: dict[str, Any], message: str
-) -> None:
-    _, decoded, notes = again(asr, killed, replace(CUT, **change))
-    assert decoded == 2
-    assert message in notes[0]
-    assert "starting from the beginning" in notes[0]
-
-
-def test_a_state_of_another_recording_or_diarization_is_not_used(asr: Recognizer, killed: Path) -> None:
-    notes: list[str] = []
-    other = KnownTurns(Diarization(TURNS), "others")
-    transcribe_meeting(0.5 * BOTH, asr, other, CUT, state=killed, note=notes.append)
-    assert "another recording, diarization" in notes[0]
-
-
-def test_a_run_may_start_again_and_a_damaged_state_does(asr: Recognizer, killed: Path) -> None:
-    kept = killed.read_bytes()
-    assert again(asr, killed, resume=False)[1:] == (2, [])
-    killed.write_bytes(kept.replace(b'"turns"', b'"turms"'))
-    _, decoded, notes = again(asr, killed)
-    assert decoded == 2
-    assert "damaged" in notes[0]
-
-
-def test_a_state_that_another_run_is_writing_or_that_cannot_be_kept_is_told(
-    asr: Recognizer, killed: Path
-) -> None:
-    fcntl = pytest.importorskip("fcntl")
-    with killed.open("ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(ResumeError, match="another run"):
-            again(asr, killed)
-    with pytest.raises(ResumeError, match="cannot be kept"):
-        again(asr, killed.parent / "none" / "state")
 
 
 # --- cutting -----------------------------------------------------------------------------------------------

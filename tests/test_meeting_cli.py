@@ -19,7 +19,7 @@ from diffusion_asr import formats
 from diffusion_asr.cli import app
 from diffusion_asr.cli.meeting import Order, meeting
 from diffusion_asr.meeting import DEFAULT_ORDER, ORDERS
-from tests.test_meeting import BOTH, END, HANDOVER, call, rttm, write
+from tests.meeting_helpers import BOTH, END, HANDOVER, call, rttm, write
 
 PLAIN = {"_TYPER_FORCE_DISABLE_TERMINAL": "1", "COLUMNS": "200"}
 ALL = "txt,json,srt,vtt,tsv,rttm,stm,ctm,seglst"

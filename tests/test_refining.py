@@ -18,7 +18,7 @@ from recipes.embedded import refining
 from recipes.embedded.data import Clip, collate
 from recipes.embedded.refining import Drafted, RefineOptions, RefineTrainer, front_rows, mixed
 from tests import tiny
-from tests.test_recipe import write_cache
+from tests.recipe_helpers import write_cache
 
 DRAFT = [259, 261, 259]  # the ab the
 RUNS = [[token, 3 * n, 3 * n + 1] for n, token in enumerate(DRAFT)]

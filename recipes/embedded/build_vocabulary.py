@@ -110,15 +110,29 @@ def build(work: Path, shared: Path) -> Vocabulary:
     spelled = ["".join(letters[b] for b in c.encode()) for c in chinese]
     hindi, scores = _hindi(texts["hi"])
     pieces = ["", *latin, *spelled, *hindi]
-    kept = json.dumps(pruned(whisper, pieces), ensure_ascii=False, separators=(",", ":"))
-    (out / "bpe.json").write_text(kept, encoding="utf8")
-    vocabulary = Vocabulary(pieces, 1 + len(latin) + len(spelled), scores, out / "bpe.json")
+    vocabulary = spelt(out, whisper, pieces, 1 + len(latin) + len(spelled), scores)
     vocabulary.language_pieces = language_pieces(vocabulary, texts)
-    vocabulary.save(out / "vocabulary.json")
-    table = load_file(work / "weights/whisper/model.safetensors")["decoder.embed_tokens.weight"]
-    save_file({"pieces": initial_embedding(vocabulary, bpe, table)}, out / "embedding.safetensors")
+    write(work, vocabulary, bpe)
     print(f"{len(pieces)} pieces: {len(latin)} Latin, {len(spelled)} Hanzi, {len(hindi)} Hindi")
     return vocabulary
+
+
+def spelt(
+    out: Path, whisper: dict[str, Any], pieces: list[str], hindi_start: int, scores: list[float]
+) -> Vocabulary:
+    """A vocabulary whose BPE file is written: it can encode texts."""
+    kept = json.dumps(pruned(whisper, pieces), ensure_ascii=False, separators=(",", ":"))
+    (out / "bpe.json").write_text(kept, encoding="utf8")
+    return Vocabulary(pieces, hindi_start, scores, out / "bpe.json")
+
+
+def write(work: Path, vocabulary: Vocabulary, bpe: Tokenizer) -> Tensor:
+    """Write ``work/model/{vocabulary.json, embedding.safetensors}``; returns the first embeddings."""
+    vocabulary.save(work / "model/vocabulary.json")
+    table = load_file(work / "weights/whisper/model.safetensors")["decoder.embed_tokens.weight"]
+    rows = initial_embedding(vocabulary, bpe, table)
+    save_file({"pieces": rows}, work / "model/embedding.safetensors")
+    return rows
 
 
 def repaired(merges: list[Any]) -> list[Any]:

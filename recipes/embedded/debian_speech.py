@@ -1,9 +1,9 @@
 """Real speech inside Debian's packages that no speech corpus lists: more voices of en, de, fr, es.
 
-Tux Paint's stamps are described by volunteers (GPL-2, texts given), three more sets of Asterisk prompts
-have no texts (GPL-2 and the like), and an adventure game, Flight of the Amazon Queen, is acted by some
-twenty voices (its own licence: free to pass on and to modify). Texts that are missing come from the
-teacher (``recipes.embedded teach``). Nothing of it enters this repository.
+Tux Paint's stamps have spoken descriptions (GPL-2, texts given), three more sets of Asterisk prompts have
+no texts (their licences are in the packages), and an adventure game, Flight of the Amazon Queen, has a cast
+(its own licence: free to pass on and to modify). Texts that are missing come from the teacher
+(``recipes.embedded teach``). Nothing of it enters this repository.
 """
 
 from __future__ import annotations
@@ -22,11 +22,10 @@ from typing import Any
 
 import numpy as np
 import soundfile as sf
-import soxr
 
+from diffusion_asr.audio import SAMPLE_RATE, as_mono_16k
 from recipes.embedded.texts import clean
 
-RATE = 16_000
 POOL = "https://deb.debian.org/debian/pool/main/"
 PACKAGES = {
     "t/tuxpaint-stamps/tuxpaint-stamps-default_2022.06.04-1_all.deb": (
@@ -50,7 +49,7 @@ _UNSPOKEN = re.compile(r"[\[\]<>(*&%/=\ufffd$€]")
 
 @dataclass(frozen=True)
 class Found:
-    """A recording: name, language, source, text (None: unknown), and samples at its own rate."""
+    """A recording: name, language, source, text (None: unknown), and samples (N,) at its own rate."""
 
     name: str
     lang: str
@@ -132,7 +131,7 @@ def _read(source: Path | io.BytesIO) -> tuple[np.ndarray, int]:
     try:
         samples, rate = sf.read(source, dtype="float32", always_2d=True)
     except sf.LibsndfileError:  # one broken file must not end the stage
-        return np.zeros(0, np.float32), RATE
+        return np.zeros(0, np.float32), SAMPLE_RATE
     return samples.mean(1), rate
 
 
@@ -154,8 +153,10 @@ def build(work: Path) -> None:
         peak = float(np.abs(found.samples).max(initial=0.0))
         if not 0.7 < seconds < 25 or not peak > 0.02:
             continue
-        samples = np.asarray(soxr.resample(found.samples, found.rate, RATE), np.float32)
-        sf.write(out / f"{found.name}.flac", 0.7 * samples / np.abs(samples).max(), RATE, subtype="PCM_16")
+        samples = as_mono_16k(found.samples, found.rate)
+        sf.write(
+            out / f"{found.name}.flac", 0.7 * samples / np.abs(samples).max(), SAMPLE_RATE, subtype="PCM_16"
+        )
         row = {"audio_filepath": f"{found.name}.flac", "duration": round(seconds, 3), "text": found.text}
         rows.append(row | {"lang": found.lang, "source": found.source, "split": "train"})
     lines = (json.dumps(row, ensure_ascii=False) for row in rows)

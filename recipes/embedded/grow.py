@@ -1,7 +1,7 @@
 """A trained model with a larger vocabulary: new pieces, everything else as it was.
 
-New pieces get Whisper's embeddings in denoiser and refiner; both stayed close enough to Whisper's for that
-to work before any training (RUNS.md).
+New pieces get Whisper's embeddings in denoiser and refiner; both stayed close enough to Whisper's to be no
+worse before any training (RUNS.md).
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import shutil
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
@@ -19,12 +18,12 @@ from diffusion_asr.checkpoint import REFINER, unpack
 from diffusion_asr.pretrained import load_parts, model_folder
 from diffusion_asr.vocabulary import Vocabulary
 from recipes.embedded.build_vocabulary import (
-    initial_embedding,
     language_pieces,
     latin_pieces,
-    pruned,
+    spelt,
     training_texts,
     whisper_bpe,
+    write,
 )
 from recipes.embedded.export import write_pair
 from recipes.embedded.training import continued_denoiser
@@ -48,26 +47,21 @@ def larger(old: Vocabulary, latin: list[str]) -> tuple[list[str], list[int]]:
 
 
 def grow(work: Path, shared: Path, out: Path, model: str, version: str) -> None:
-    """Write MODEL with more of Whisper's pieces as the folder ``out``, and ``work/model``'s vocabulary."""
+    """Write MODEL with more of Whisper's pieces as the folder ``out``, its vocabulary in ``work/model`` too."""
     parts, texts = load_parts(model), training_texts(shared)
     old, source = parts.vocabulary, whisper_bpe(work)
     bpe = Tokenizer.from_str(json.dumps(source))
     pieces, places = larger(old, latin_pieces(bpe, texts))
     folder = work / "model"
     folder.mkdir(parents=True, exist_ok=True)
-    kept = json.dumps(pruned(source, pieces), ensure_ascii=False, separators=(",", ":"))
-    (folder / "bpe.json").write_text(kept, encoding="utf8")
     start = old.hindi_start + len(pieces) - len(old)
-    vocabulary = Vocabulary(pieces, start, old.hindi_scores, folder / "bpe.json")
+    vocabulary = spelt(folder, source, pieces, start, old.hindi_scores)
     own = language_pieces(vocabulary, texts)
     for name, ids in old.language_pieces.items():  # what a language could say, it can still say
         own[name] = sorted({*own[name], *(places[i] for i in ids)})
     vocabulary.language_pieces = own
-    vocabulary.save(folder / "vocabulary.json")
-    table = load_file(work / "weights/whisper/model.safetensors")["decoder.embed_tokens.weight"]
-    fresh = initial_embedding(vocabulary, bpe, table.float())
-    name = "embed_tokens.weight"
-    denoiser = {k: v.detach() for k, v in continued_denoiser(model).state_dict().items()}
+    fresh, name = write(work, vocabulary, bpe), "embed_tokens.weight"
+    denoiser = continued_denoiser(model).state_dict()
     refiner = unpack(model_folder(model) / REFINER, torch.float32)
     for state in (denoiser, refiner):
         state[name] = carried(state[name], places, fresh)

@@ -18,9 +18,9 @@ import numpy as np
 from rapidfuzz.distance import Levenshtein
 
 from diffusion_asr import audio
+from recipes.embedded.features import Row, manifest_rows
 from recipes.embedded.texts import key
 
-Row = dict[str, Any]
 WINDOW, GAP = 29.0, 1.0  # seconds
 _SCRIPT = {"hi": re.compile(r"[\u0900-\u097f]"), "zh": re.compile(r"[\u4e00-\u9fff]")}
 _FAR = 0.5  # of a given text's letters that the teacher may hear differently
@@ -46,16 +46,10 @@ def agrees(given: str, heard: str) -> bool:
 
 def candidates(work: Path, shared: Path) -> list[Row]:
     """Clips to listen to, with absolute paths: unlabelled ones of shared data, and all found ones."""
-    rows = []
-    for manifest in (shared.resolve() / "data/speech/manifest.jsonl", work / "found/clips.jsonl"):
-        lines = manifest.read_text(encoding="utf8").splitlines() if manifest.exists() else []
-        given = [json.loads(line) for line in lines]
-        rows += [
-            row | {"audio_filepath": str(manifest.parent / row["audio_filepath"])}
-            for row in given
-            if row["split"] == "train" and (row["text"] is None or manifest.name == "clips.jsonl")
-        ]
-    return rows
+    found = work.resolve() / "found/clips.jsonl"
+    rows = [r for r in manifest_rows(shared.resolve() / "data/speech/manifest.jsonl") if r["text"] is None]
+    rows += manifest_rows(found) if found.exists() else []
+    return [row | {"audio_filepath": row["path"]} for row in rows if row["split"] == "train"]
 
 
 def windows(rows: Sequence[Row]) -> Iterator[list[Row]]:

@@ -27,6 +27,7 @@ from diffusion_asr.vocabulary import Vocabulary
 from recipes.embedded.data import Batch, batches, collate, load, training_shards
 from recipes.embedded.run import Run, RunOptions
 
+WINDOW_FRAMES = 1500  # of the encoder in 30 s
 WHISPER_PROMPT = (50258, 50359, 50363)  # start of transcript, transcribe, no timestamps
 WHISPER_LANGUAGE = {"en": 50259, "de": 50261, "fr": 50265, "es": 50262, "hi": 50276, "zh": 50260}
 SHARES = {"en": 1.0, "de": 1.2, "fr": 1.0, "es": 1.0, "hi": 1.0, "zh": 1.2}
@@ -49,8 +50,15 @@ class TrainOptions(RunOptions):
 
 
 def initial_denoiser(work: Path, vocabulary: Vocabulary, slot_frames: int) -> CanvasDenoiser:
-    """A denoiser that starts from Whisper base's decoder."""
-    model = CanvasDenoiser(DenoiserConfig(vocabulary=len(vocabulary), slot_frames=slot_frames))
+    """A denoiser that starts from Whisper base's decoder.
+
+    Raises:
+        ValueError: Slots so short that a window of 30 s has more than there are positions for.
+    """
+    config = DenoiserConfig(vocabulary=len(vocabulary), slot_frames=slot_frames)
+    if (needed := WINDOW_FRAMES // slot_frames) > config.max_slots:
+        raise ValueError(f"30 s are {needed} slots of {slot_frames} frames; at most {config.max_slots} fit")
+    model = CanvasDenoiser(config)
     whisper = load_file(work / "weights/whisper/model.safetensors")
     own = {k[8:]: v for k, v in whisper.items() if k.startswith("decoder.")}
     table = own.pop("embed_tokens.weight")

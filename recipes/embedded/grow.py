@@ -47,7 +47,7 @@ def larger(old: Vocabulary, latin: list[str]) -> tuple[list[str], list[int]]:
 
 
 def grow(work: Path, shared: Path, out: Path, model: str, version: str) -> None:
-    """Write MODEL with more of Whisper's pieces as the folder ``out``, its vocabulary in ``work/model`` too."""
+    """Write MODEL with more of Whisper's pieces as the folder ``out``; ``work/model`` gets its vocabulary."""
     parts, texts = load_parts(model), training_texts(shared)
     old, source = parts.vocabulary, whisper_bpe(work)
     bpe = Tokenizer.from_str(json.dumps(source))

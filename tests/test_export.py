@@ -38,7 +38,8 @@ def test_a_model_with_the_denoiser_of_a_run(work: Path, tmp_path: Path) -> None:
     assert new.calibration == old.calibration
     assert len(new.vocabulary) == len(old.vocabulary)
     assert new.denoiser.null_bias.item() == pytest.approx(old.denoiser.null_bias.item() + 0.5, abs=0.01)
-    torch.testing.assert_close(new.encoder.embed_positions.weight, sinusoids(1500, 512))
+    positions = new.encoder.embed_positions.weight
+    torch.testing.assert_close(positions, sinusoids(1500, 512).to(positions.dtype))  # bf16 on some CPUs
     assert not [k for k in load_file(out / "encoder.safetensors") if k.startswith("embed_positions")]
     assert sum(file.stat().st_size for file in out.iterdir()) <= 100_000_000
     assert Recognizer.from_pretrained(out).transcribe(CLIP, "en").text.startswith("He cried in such genuine")

@@ -320,7 +320,8 @@ def test_fine_tuning_lowers_the_loss_and_transcribes(archive: Path, core: Recogn
     losses = [float(r["val_loss"]) for r in rows if r["val_loss"]]
     assert losses[-1] < 0.5 * losses[0], losses
     restored = DiffusionASRModel.restore_from(str(tuned))
-    assert not torch.equal(restored.canvas.null_bias, core.parts.denoiser.null_bias)
+    # A matrix: in bf16, a single number may round to what it was.
+    assert not torch.equal(restored.canvas.inject.weight, core.parts.denoiser.inject.weight)
     reference = entry(clip)["text"]
     # The draft shows it: settled, the shipped model makes no error in this clip.
     drafts = (asr.transcribe(clip, "en", steps=1).text for asr in (core, restored.recognizer))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,19 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from diffusion_asr import checkpoint
-from diffusion_asr.checkpoint import FORMAT, SCALE, load_config, pack, quantise, save, sha256, unpack
+from diffusion_asr.checkpoint import (
+    FORMAT,
+    GROUP,
+    LARGE,
+    SCALE,
+    load_config,
+    pack,
+    quantise,
+    quantise_groups,
+    save,
+    sha256,
+    unpack,
+)
 from diffusion_asr.errors import ModelError
 from diffusion_asr.pretrained import load_parts, model_folder
 from tests import tiny
@@ -68,6 +81,41 @@ def test_int8_is_off_by_half_a_step(rows: int, columns: int, scale: float, seed:
     largest = weight.abs().amax(1, keepdim=True)
     # Half a step, and what float16 rounds off the step (subnormal below 6e-5) times 127.
     assert (error <= wide / 2 + largest * 2**-10 + 127 * 6e-8).all()
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 6), st.integers(1, 4), st.floats(0.01, 100), st.integers(0, 999))
+def test_four_bits_are_off_by_a_fourteenth_of_a_groups_largest(
+    rows: int, groups: int, scale: float, seed: int
+) -> None:
+    weight = drawn(rows, groups * GROUP, scale, seed)
+    packed, step = quantise_groups(weight)
+    assert packed.dtype == torch.uint8
+    assert packed.shape == (rows, groups * GROUP // 2)
+    assert step.shape == (rows, groups)
+    wide = stored_and_read({"layer.weight": weight.repeat(1, 1 + LARGE // weight.numel())}, narrow=True)
+    whole = wide["layer.weight"][:, : weight.shape[1]].unflatten(1, (-1, GROUP))
+    error = (whole - weight.unflatten(1, (-1, GROUP))).square().mean(-1).sqrt()
+    # Cut-off scales may only lower the error of the scale that keeps everything: half a step of a seventh.
+    assert (error <= weight.unflatten(1, (-1, GROUP)).abs().amax(-1) / 14 * 1.01).all()
+
+
+def test_only_layers_are_stored_in_four_bits() -> None:
+    weight = drawn(64, 512, 1.0, 0)
+    names = pack(
+        {"embed_tokens.weight": weight, "layers.0.fc1.weight": weight, "bias": weight[0]}, narrow=True
+    )
+    assert set(names) == {
+        "embed_tokens.weight", "embed_tokens.weight::scale", "layers.0.fc1.weight::nibbles",
+        "layers.0.fc1.weight::scale", "bias",
+    }  # fmt: skip
+
+
+def stored_and_read(tensors: dict[str, Tensor], narrow: bool) -> dict[str, Tensor]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "weights.safetensors"
+        save_file(pack(tensors, narrow), path)
+        return unpack(path, torch.float32)
 
 
 def test_zeros_and_tiny_rows_are_kept() -> None:

@@ -15,13 +15,13 @@ from diffusion_asr import Recognizer
 from diffusion_asr.pretrained import load_parts
 from diffusion_asr.sampler import collapse
 from recipes.diffusion_gemma.export import export
-from recipes.diffusion_gemma.training import Aligner, TinyOptions, TinyTrainer
+from recipes.diffusion_gemma.training import Guide, TinyOptions, TinyTrainer
 from recipes.embedded.data import collate, load
 from recipes.embedded.features import Recording, cache
 from tests.tiny import ROOT
 
 OPTIONS = TinyOptions(
-    steps=4, frames=500, negatives=200, aligned=3, conditioned_after=0, warmup=1, evaluate_every=100,
+    steps=4, frames=500, negatives=200, guided=3, conditioned_after=0, warmup=1, evaluate_every=100,
 )  # fmt: skip
 
 
@@ -41,16 +41,15 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_aligned_canvases_say_the_text(work: Path) -> None:
+def test_the_guide_says_the_text_where_it_is_spoken(work: Path) -> None:
     parts = load_parts("canvas-base")
     clips = load([work / "cache/train.0.jsonl"], parts.vocabulary, 4)
-    aligner = Aligner(parts.denoiser)
-    canvases = aligner.canvases(clips, collate(clips))
+    states, canvases = Guide(parts.denoiser)(collate(clips))
+    assert states.shape == (*canvases.shape, 512)
     for row, clip in zip(canvases, clips, strict=True):
         assert [token for token, _, _ in collapse(row)] == clip.ids
         spoken = row.nonzero().flatten()
         assert int(spoken[-1]) - int(spoken[0]) > 0.4 * clip.frames / 4  # spread over the clip
-    assert torch.equal(aligner.canvases(clips, collate(clips)), canvases)
 
 
 def test_trains_resumes_and_exports(work: Path, tmp_path: Path) -> None:
@@ -62,7 +61,7 @@ def test_trains_resumes_and_exports(work: Path, tmp_path: Path) -> None:
     assert all("pre_feedforward_layernorm_2" in name for name in untouched), untouched  # the experts'
     second = TinyTrainer(work, run, OPTIONS)
     assert second.step == 2
-    second.run()  # past the aligned steps: CTC alone
+    second.run()  # past the guided steps: CTC alone
     assert second.step == 4
     log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert "en clip" in log[-1]["dev"] or "de clip" in log[-1]["dev"]

@@ -16,7 +16,8 @@ from diffusion_asr.vocabulary import Vocabulary
 from recipes.embedded import training
 from recipes.embedded.data import load
 from recipes.embedded.quick_eval import decode, error
-from recipes.embedded.training import Trainer, TrainOptions
+from recipes.embedded.rival import RivalTrainer, plan
+from recipes.embedded.training import Trainer, TrainOptions, initial_denoiser
 from tests import recipe_helpers, tiny
 from tests.recipe_helpers import TEXTS, synthetic, write_cache
 
@@ -45,7 +46,7 @@ def vocabulary(work: Path) -> Vocabulary:
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trainers start from a tiny denoiser: the real one is 512 wide and needs Whisper's weights."""
 
-    def initial(work: Path, vocabulary: Vocabulary, slot_frames: int) -> CanvasDenoiser:
+    def initial(work: Path, vocabulary: Vocabulary, slot_frames: int, longest: int) -> CanvasDenoiser:
         return CanvasDenoiser(tiny.denoiser_config(len(vocabulary)))
 
     monkeypatch.setattr(training, "initial_denoiser", initial)
@@ -54,6 +55,31 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 def trainer(work: Path, folder: Path) -> Trainer:
     options = TrainOptions(steps=80, lr=1e-2, lr_new=1e-2, warmup=5, unroll_after=10, negatives=50, ema=0.9)
     return Trainer(work, folder, options)
+
+
+def test_slots_that_do_not_fit_are_refused(vocabulary: Vocabulary, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="set longest to 760 frames"):
+        initial_denoiser(tmp_path, vocabulary, slot_frames=2)
+
+
+@pytest.mark.usefixtures("small")
+def test_longer_clips_are_left_out(work: Path, tmp_path: Path) -> None:
+    made = Trainer(work, tmp_path, TrainOptions(longest=61))
+    assert sorted(clip.frames for clip in made.dev) == [60, 61]
+
+
+@pytest.mark.usefixtures("small")
+def test_the_rival_learns_over_another_runs_draft(work: Path, tmp_path: Path) -> None:
+    trainer(work, work / "runs/draft").save()
+    options = TrainOptions(steps=30, lr=1e-2, lr_new=1e-2, warmup=5, unroll_after=10, negatives=50)
+    rival = RivalTrainer(work, tmp_path, options, "draft")
+    batch = synthetic(TEXTS)
+    history = [rival.update(batch) for _ in range(30)]
+    assert [len(x) for x in history] == [1] * 10 + [2] * 20
+    assert np.mean([x[0] for x in history[-5:]]) < np.mean([x[0] for x in history[:3]])
+    plan_slots, tokens = plan(rival.draft, batch, 0.03, jitter=False)
+    assert plan_slots.mask.shape == tokens.shape
+    assert tokens.shape[1] <= -(-batch.memory.states.shape[1] // 4)  # no more slots than the draft has
 
 
 @pytest.mark.usefixtures("small")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from diffusion_asr.errors import LanguageError, ModelError
 from diffusion_asr.vocabulary import LANGUAGES, NULL, Vocabulary, byte_letters, piece_bytes
-from recipes.embedded.build_vocabulary import borrowable, pruned, repaired
+from recipes.embedded.build_vocabulary import pruned, repaired, spoken
 from recipes.embedded.grow import carried, larger
 from tests import tiny
 from tests.tiny import HANZI, HINDI
@@ -232,6 +232,9 @@ def test_a_larger_vocabulary_keeps_every_piece(vocabulary: Vocabulary) -> None:
     assert (table[vocabulary.hindi_start] == -1).all()
 
 
-@pytest.mark.parametrize(("text", "may"), [(" word", True), (" US", True), (" LAURA", False), ("ing", False)])
-def test_only_beginnings_of_words_are_borrowed(text: str, may: bool) -> None:
-    assert borrowable(text) is may
+@pytest.mark.parametrize(
+    ("text", "may"),
+    [(" word", True), (" US", True), ("ización", True), (" 25", True), (" LAURA", False), ("я", False)],
+)
+def test_latin_pieces_are_what_is_said(text: str, may: bool) -> None:
+    assert spoken(text) is may

@@ -1,9 +1,10 @@
 """Model folders: ``config.json`` (with a sha256 for every file) and safetensors. Nothing in them runs code.
 
-Large matrices may be stored as int8 with one scale for each row (``name`` int8, ``name::scale``), which
-makes the embedded model small; they are widened to the compute type when loaded. A matrix that differs
-little from one of another file may be stored as four-bit differences (``name::delta``, ``name::scale``),
-with the rows that these serve worst in full (``name::rows``, ``name::exact``).
+Large matrices may be stored as int8 with one scale for each row (``name`` int8, ``name::scale``), or in
+four bits with one scale for every 32 values of a row (``name::nibbles``, ``name::scale``), which makes the
+embedded model small; they are widened to the compute type when loaded. A matrix that differs little from one
+of another file may be stored as four-bit differences (``name::delta``, ``name::scale``), with the rows that
+these serve worst in full (``name::rows``, ``name::exact``).
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ FORMAT = 1
 WEIGHTS = ("encoder.safetensors", "denoiser.safetensors", "language.safetensors")
 REFINER = "refiner.safetensors"  # optional
 FILES = (*WEIGHTS, REFINER, "vocabulary.json", "bpe.json")  # what a model consists of
-SCALE, DELTA, ROWS, EXACT = "::scale", "::delta", "::rows", "::exact"
+SCALE, NIBBLES, DELTA, ROWS, EXACT = "::scale", "::nibbles", "::delta", "::rows", "::exact"
+LARGE = 16_384  # values from which a matrix is stored narrow
+GROUP = 32  # values that share a scale in four bits
 _HINT = "Reinstall the package or fetch the model again."
 
 
@@ -44,14 +47,48 @@ def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
     return whole.reshape(weight.shape), scale
 
 
-def pack(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Matrices as int8 with scales, everything else as float16."""
+def quantise_groups(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Four bits by group: ``(uint8 (rows, columns / 2), scale (rows, columns / GROUP) float16)``.
+
+    Each scale is the one of a few that leaves the smallest squared error: cutting a group's largest value
+    off a little makes all others finer.
+    """
+    groups = weight.float().unflatten(1, (-1, GROUP))
+    largest = groups.abs().amax(-1)
+    scale = torch.zeros_like(largest)
+    least = torch.full_like(largest, torch.inf)
+    for share in (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7):
+        tried = (largest * share / 7).clamp(min=6e-8).to(torch.float16).float()
+        error = (_in_steps(groups, tried) * tried[..., None] - groups).square().sum(-1)
+        scale, least = torch.where(error < least, tried, scale), torch.minimum(error, least)
+    return _two_to_a_byte(_in_steps(groups, scale).flatten(1)), scale.to(torch.float16)
+
+
+def _in_steps(groups: Tensor, scale: Tensor) -> Tensor:
+    return (groups / scale[..., None]).round().clamp(-8, 7)
+
+
+def _two_to_a_byte(whole: Tensor) -> Tensor:
+    """(rows, columns) of -8 to 7 to uint8 (rows, columns / 2)."""
+    shifted = (whole + 8).to(torch.uint8)
+    return shifted[:, ::2] * 16 + shifted[:, 1::2]
+
+
+def _from_bytes(packed: Tensor) -> Tensor:
+    """What ``_two_to_a_byte`` put together, float32."""
+    return torch.stack([packed // 16, packed % 16], dim=-1).flatten(1).to(torch.float32) - 8
+
+
+def pack(tensors: Mapping[str, Tensor], narrow: bool = False) -> dict[str, Tensor]:
+    """Matrices as int8 with scales (``narrow``: layers' in four bits), everything else as float16."""
     out: dict[str, Tensor] = {}
     for name, value in tensors.items():
-        if value.ndim >= 2 and value.numel() >= 16_384:
-            out[name], out[name + SCALE] = quantise(value)
-        else:
+        if value.ndim < 2 or value.numel() < LARGE:
             out[name] = value.to(torch.float16)
+        elif narrow and value.ndim == 2 and value.shape[1] % GROUP == 0 and not name.startswith("embed_"):
+            out[name + NIBBLES], out[name + SCALE] = quantise_groups(value)
+        else:
+            out[name], out[name + SCALE] = quantise(value)
     return {name: value.contiguous() for name, value in out.items()}
 
 
@@ -59,8 +96,7 @@ def pack_delta(name: str, weight: Tensor, base: Tensor, exact: int = 128) -> dic
     """A matrix as four-bit differences from ``base`` by row; the ``exact`` rows furthest off in float16."""
     difference = weight.float() - base.float()
     scale = (difference.abs().amax(1) / 7).clamp(min=1e-6).to(torch.float16)
-    whole = (difference / scale.float()[:, None]).round().clamp(-7, 7).to(torch.int16) + 8
-    packed = (whole[:, ::2] * 16 + whole[:, 1::2]).to(torch.uint8)
+    packed = _two_to_a_byte((difference / scale.float()[:, None]).round().clamp(-7, 7))
     rows = scale.float().topk(min(exact, len(scale))).indices.sort().values
     return {
         name + DELTA: packed,
@@ -72,8 +108,7 @@ def pack_delta(name: str, weight: Tensor, base: Tensor, exact: int = 128) -> dic
 
 def _add_delta(name: str, data: Any, base: Tensor) -> Tensor:
     """What ``pack_delta`` stored, float32."""
-    packed, scale = data.get_tensor(name + DELTA), data.get_tensor(name + SCALE)
-    whole = torch.stack([packed // 16, packed % 16], dim=-1).flatten(1).to(torch.float32) - 8
+    whole, scale = _from_bytes(data.get_tensor(name + DELTA)), data.get_tensor(name + SCALE)
     value: Tensor = base.float() + whole * scale.float()[:, None]
     value[data.get_tensor(name + ROWS).long()] = data.get_tensor(name + EXACT).float()
     return value
@@ -96,6 +131,10 @@ def unpack(path: Path, dtype: torch.dtype, bases: Mapping[str, Tensor] | None = 
                 if name.endswith(DELTA):
                     name = name.removesuffix(DELTA)
                     value = _add_delta(name, data, (bases or {})[name])
+                elif name.endswith(NIBBLES):
+                    name = name.removesuffix(NIBBLES)
+                    scale = data.get_tensor(name + SCALE).float()
+                    value = (_from_bytes(value).unflatten(1, (-1, GROUP)) * scale[..., None]).flatten(1)
                 elif name + SCALE in names:
                     scale = data.get_tensor(name + SCALE).to(torch.float32)
                     value = value.to(torch.float32).mul_(scale.view(-1, *[1] * (value.ndim - 1)))

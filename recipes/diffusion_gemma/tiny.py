@@ -1,7 +1,8 @@
-"""``diffusion-gemma-tiny``: the reference architecture at 13 M parameters on canvas-base's memory and pieces.
+"""``diffusion-gemma-tiny``: the reference architecture at 29 M parameters on canvas-base's memory and pieces.
 
-It starts from canvas-base where that is cheap: token embeddings (their first principal components) and slot
-acoustics, which become the projector. All layers start from random weights.
+It starts from canvas-base where shapes agree: token embeddings and slot acoustics, which become the
+projector. All layers start from random weights. It is as wide as canvas-base: half of the embeddings'
+principal components would lose most of what canvas-base writes, and its states would be no targets.
 """
 
 from __future__ import annotations
@@ -31,8 +32,9 @@ def time_prompt(pieces: int, languages: Sequence[str]) -> Prompt:
 def sizes(pieces: int, languages: int, **changes: int) -> BackboneConfig:
     """A backbone for that many pieces; its padding is no piece (transformers never trains padding)."""
     special = pieces + len(SPECIAL) + languages
-    given = {"pad": special, "bos": pieces, "eos": special, "canvas": 376, "feed_forward": 512}
-    return BackboneConfig(vocabulary=special + 1, **{**given, **changes})
+    given = {"pad": special, "bos": pieces, "eos": special, "canvas": 376}
+    shape = {"d_model": 512, "layers": 4, "heads": 8, "feed_forward": 1024}
+    return BackboneConfig(vocabulary=special + 1, **{**given, **shape, **changes})
 
 
 def acoustics_projector(states: int, width: int, stride: int, hidden: int | None = None) -> ProjectorConfig:
@@ -49,20 +51,27 @@ def new_tiny(base: CanvasDenoiser, **changes: int) -> DiffusionGemmaDenoiser:
     prompt = time_prompt(config.vocabulary, config.languages)
     model = DiffusionGemmaDenoiser(build(shape), projector, prompt, "time")
     with torch.no_grad():
-        axes = _start_embeddings(embeddings(model.backbone), base.embed_tokens.weight.float())
+        known = base.embed_tokens.weight.float()
+        axes = principal_axes(known, shape.d_model)
+        _start_embeddings(embeddings(model.backbone), known, axes)
         _start_projector(projector, base, axes)
     return model
 
 
-def _start_embeddings(table: Tensor, known: Tensor) -> Tensor:
-    """Fill the pieces' rows with principal components, of length 1 on average; the axes (D, d)."""
+def principal_axes(known: Tensor, width: int) -> Tensor:
+    """Axes (D, ``width``) along which embeddings (V, D) differ most; at full width those that they have."""
+    if width == known.shape[1]:
+        return torch.eye(width)
     centred = known - known.mean(0)
-    axes: Tensor = torch.linalg.eigh(centred.T @ centred).eigenvectors[:, -table.shape[1] :]
-    rows = centred @ axes
+    return torch.linalg.eigh(centred.T @ centred).eigenvectors[:, -width:]  # type: ignore[no-any-return]
+
+
+def _start_embeddings(table: Tensor, known: Tensor, axes: Tensor) -> None:
+    """Fill the pieces' rows with their components along the axes, of length 1 on average."""
+    rows = (known - known.mean(0)) @ axes
     table[: len(rows)] = rows / rows.norm(dim=1).mean()
     special = table[len(rows) :]
     special.copy_(torch.randn(special.shape) / table.shape[1] ** 0.5)
-    return axes
 
 
 def _start_projector(projector: AudioProjector, base: CanvasDenoiser, axes: Tensor) -> None:

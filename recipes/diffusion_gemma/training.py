@@ -1,8 +1,9 @@
 """Train ``diffusion-gemma-tiny`` on cached acoustic states.
 
-It starts on aligned canvases: canvas-base says where each token of a text is spoken, and the canvas with
-some slots redrawn uniformly is to be restored (uniform diffusion, cross-entropy). This spares the plateau of
-CTC from random weights. CTC over the denoised canvas is there from the beginning and stays alone at the end.
+At first canvas-base guides: it says where each token of a text is spoken, and the canvas with some slots
+redrawn uniformly is to be restored (uniform diffusion, cross-entropy), and its own final states are to be
+imitated in every slot (distillation: Sanh et al. 2019). This spares the plateau of CTC from random weights.
+CTC over the denoised canvas is there from the beginning and stays alone at the end.
 """
 
 from __future__ import annotations
@@ -28,8 +29,6 @@ from recipes.embedded.quick_eval import error
 from recipes.embedded.run import Run, RunOptions
 from recipes.embedded.training import SHARES, Pieces, ctc
 
-Key = tuple[str, int]
-
 
 @dataclass
 class TinyOptions(RunOptions):
@@ -37,15 +36,17 @@ class TinyOptions(RunOptions):
 
     Attributes:
         frames: Padded encoder frames in a batch (50 a second).
-        aligned: Steps over which the weight of the aligned canvases falls from 1 to 0.
+        guided: Steps over which the weight of what canvas-base says falls from 1 to 0.
+        imitated: Weight of its states against the aligned canvases.
         heard: Weight of CTC on the projector; 0 leaves it out (the ablation).
         canvas_ctc: Whether CTC over the denoised canvas is trained.
     """
 
     frames: int = 2400
     lr: float = 1e-3
-    lr_known: float = 5e-4  # what canvas-base brings
-    aligned: int = 450
+    lr_known: float = 3e-4  # what canvas-base brings
+    guided: int = 1500
+    imitated: float = 20.0
     heard: float = 0.3
     canvas_ctc: bool = True
     conditioned_after: int = 300
@@ -54,43 +55,25 @@ class TinyOptions(RunOptions):
     shares: dict[str, float] = field(default_factory=lambda: dict(SHARES))
 
 
-class Aligner:
-    """Where canvas-base hears each token of a known text; every clip is aligned once."""
+class Guide:
+    """What canvas-base makes of a batch."""
 
     def __init__(self, teacher: CanvasDenoiser) -> None:
         self.teacher = teacher
-        self.known: dict[Key, Tensor] = {}
 
-    @torch.inference_mode()
-    def canvases(self, clips: Sequence[Clip], batch: Batch) -> Tensor:
-        """(B, L) clean canvases."""
-        missing = [n for n, clip in enumerate(clips) if _key(clip) not in self.known]
-        if missing:
-            self._align([clips[n] for n in missing])
-        rows = [self.known[_key(clip)].long() for clip in clips]
-        return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
-
-    def _align(self, clips: Sequence[Clip]) -> None:
-        batch = collate(clips)
+    @torch.no_grad()
+    def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Its final states (B, L, D), and canvases (B, L) with each token of the texts where it is spoken."""
         state = self.teacher.prepare(batch.memory, batch.languages)
         pieces = torch.cat([torch.zeros(1, dtype=torch.long), batch.targets.flatten()]).unique()  # type: ignore[no-untyped-call]
         hidden = self.teacher.hidden(torch.zeros(state.slot_mask.shape, dtype=torch.long), state)
         log_probs = self.teacher.logits(hidden, pieces).float().log_softmax(-1).clamp(min=-15)
-        slots = state.slot_mask.sum(1)
         targets = torch.searchsorted(pieces, batch.targets)
-        canvas = pieces[forced_canvas(log_probs, slots, targets, batch.counts)]
-        for row, clip, count in zip(canvas, clips, slots.tolist(), strict=True):
-            self.known[_key(clip)] = row[:count].to(torch.int32)
+        places = forced_canvas(log_probs, state.slot_mask.sum(1), targets, batch.counts)
+        return hidden.float(), pieces[places]
 
 
-def _key(clip: Clip) -> Key:
-    return clip.shard, clip.offset
-
-
-Work = tuple[list[Clip], Batch]
-
-
-class TinyTrainer(Run[DiffusionGemmaDenoiser, Work]):
+class TinyTrainer(Run[DiffusionGemmaDenoiser, Batch]):
     """The loop's model-specific half."""
 
     def __init__(self, work: Path, folder: Path, options: TinyOptions) -> None:
@@ -100,7 +83,7 @@ class TinyTrainer(Run[DiffusionGemmaDenoiser, Work]):
         self.options, self.cache, self.vocabulary = options, work / "cache", parts.vocabulary
         self.slot_frames = parts.denoiser.config.slot_frames
         self.dev = load([work / "cache/dev.jsonl"], self.vocabulary, self.slot_frames)
-        self.aligner = Aligner(parts.denoiser)
+        self.guide = Guide(parts.denoiser)
         self.model = new_tiny(parts.denoiser)
         known: list[torch.nn.Parameter] = []
         new: list[torch.nn.Parameter] = []
@@ -109,30 +92,26 @@ class TinyTrainer(Run[DiffusionGemmaDenoiser, Work]):
         groups = [{"params": known, "base": options.lr_known}, {"params": new, "base": options.lr}]
         super().__init__(folder, options, self.model, groups)
 
-    def source(self) -> Iterator[Work]:
+    def source(self) -> Iterator[Batch]:
         """Batches of what the caches hold now: they may grow while a run goes on."""
         shards = training_shards(self.cache, self.options.shards)
         clips = load(shards, self.vocabulary, self.slot_frames)
         hours = {x: round(sum(c.frames for c in clips if c.lang == x) / 180_000, 2) for x in SHARES}
         self.note(clips=len(clips), hours=hours)
         drawn = batches(clips, self.options.shares, self.options.frames, random.Random(self.step))
-        for group in drawn:
-            yield group, collate(group)
+        return map(collate, drawn)
 
-    def update(self, batch: Work) -> list[float]:
-        """One step; losses on aligned canvases, of CTC on the canvas and of CTC on the projector."""
+    def update(self, batch: Batch) -> list[float]:
+        """One step; losses: aligned canvases, canvas-base's states, CTC on canvas and projector."""
         self.set_rates()
-        trust = max(0.0, 1 - self.step / max(1, self.options.aligned))
-        parts = tiny_losses(self.model, batch[1], self._clean(batch) if trust else None, self)
-        weights = (trust, float(self.options.canvas_ctc), self.options.heard)
+        trust = max(0.0, 1 - self.step / max(1, self.options.guided))
+        parts = tiny_losses(self.model, batch, self.guide(batch) if trust else None, self)
+        weights = (trust, trust * self.options.imitated, float(self.options.canvas_ctc), self.options.heard)
         self.optimiser.zero_grad(set_to_none=True)
         total = torch.stack([w * p for w, p in zip(weights, parts, strict=True) if w]).sum()
         total.backward()  # type: ignore[no-untyped-call]
         self.advance()
         return [float(p.detach()) for p in parts]
-
-    def _clean(self, batch: Work) -> Tensor:
-        return self.aligner.canvases(*batch)
 
     def evaluate(self, most: int = 2) -> None:
         """Dev errors of the running average after 1 and 4 steps from noise."""
@@ -140,9 +119,9 @@ class TinyTrainer(Run[DiffusionGemmaDenoiser, Work]):
 
 
 def tiny_losses(
-    model: DiffusionGemmaDenoiser, batch: Batch, clean: Tensor | None, trainer: TinyTrainer
+    model: DiffusionGemmaDenoiser, batch: Batch, said: tuple[Tensor, Tensor] | None, trainer: TinyTrainer
 ) -> list[Tensor]:
-    """See ``TinyTrainer.update``; without ``clean`` canvases start from noise and from the model's own."""
+    """See ``TinyTrainer.update``. Without what the guide ``said``, canvases are noise or the model's own."""
     options, size = trainer.options, len(trainer.vocabulary)
     pieces = Pieces.draw(batch.targets, size, options.negatives)
     state = model.prepare(batch.memory, batch.languages)
@@ -150,18 +129,22 @@ def tiny_losses(
     heard, _ = ctc(model.heard_logits(state.heard, pieces.ids), batch, state.counts, pieces)
     noise = torch.randint(0, size, state.slot_mask.shape)
     canvas, previous = noise, None
-    if clean is not None:
-        noisy, _ = corrupt(clean, noise_level(len(clean), 0.05), size)
-        canvas = torch.where(torch.rand(len(clean), 1) < 0.5, noise, noisy)
+    if said is not None:
+        noisy, _ = corrupt(said[1], noise_level(len(noise), 0.05), size)
+        canvas = torch.where(torch.rand(len(noise), 1) < 0.5, noise, noisy)
     if trainer.step >= options.conditioned_after and random.random() < 0.5:
-        canvas, previous = _own_step(model, state, canvas, pieces, reuse=clean is None, size=size)
-    logits = model.logits(model.hidden(canvas, state, previous), pieces.ids)
+        canvas, previous = _own_step(model, state, canvas, pieces, reuse=said is None, size=size)
+    hidden = model.hidden(canvas, state, previous)
+    logits = model.logits(hidden, pieces.ids)
     on_canvas, _ = ctc(logits, batch, slots, pieces)
-    if clean is None:
-        return [on_canvas.new_zeros(()), on_canvas, heard]
+    if said is None:
+        nothing = on_canvas.new_zeros(())
+        return [nothing, nothing, on_canvas, heard]
+    states, clean = said
     wanted = torch.searchsorted(pieces.ids, clean).masked_fill(~state.slot_mask, -100)
     aligned = F.cross_entropy((logits + pieces.correction).flatten(0, 1), wanted.flatten())
-    return [aligned * slots.sum() / batch.counts.sum().clamp(min=1), on_canvas, heard]
+    apart = 1 - F.cosine_similarity(hidden, states, dim=-1)[state.slot_mask].mean()
+    return [aligned * slots.sum() / batch.counts.sum().clamp(min=1), apart, on_canvas, heard]
 
 
 @torch.no_grad()

@@ -7,7 +7,6 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,6 @@ from recipes.embedded.texts import LANGUAGES, dev_keys, key, sentences
 
 LATIN = ("en", "de", "fr", "es")
 HINDI_PIECES = 1500
-BORROWED = 1900  # word beginnings that the texts have too rarely or never, in Whisper's order
-_LETTERS = re.compile(r" [A-Za-zÀ-ÖØ-öø-ÿŒœß]+")
 _DIGITS = re.compile(r" ?[0-9]+")  # our texts spell numbers out, Whisper and most references do not
 _LATIN = re.compile(r"[\x00-\x7fÀ-ÿŒœß€‚„…‘’“”–—]*")
 
@@ -56,15 +53,6 @@ def _hindi(lines: list[str]) -> tuple[list[str], list[float]]:
     return [trained.id_to_piece(i).replace("\u2581", " ") for i in kept], [trained.get_score(i) for i in kept]
 
 
-def _counts(bpe: Tokenizer, texts: dict[str, list[str]]) -> Counter[str]:
-    """How often each of Whisper's pieces occurs in the Latin languages' texts."""
-    counts: Counter[str] = Counter()
-    for lang in LATIN:
-        for encoding in bpe.encode_batch([" " + s for s in texts[lang]], add_special_tokens=False):
-            counts.update(encoding.tokens)
-    return counts
-
-
 def whisper_bpe(work: Path) -> dict[str, Any]:
     """Whisper's tokenizer file without special tokens, its merges complete."""
     source: dict[str, Any] = json.loads((work / "weights/whisper/tokenizer.json").read_text(encoding="utf8"))
@@ -73,26 +61,20 @@ def whisper_bpe(work: Path) -> dict[str, Any]:
     return source
 
 
-def latin_pieces(bpe: Tokenizer, texts: dict[str, list[str]], minimum: int = 3) -> list[str]:
-    """Whisper's pieces that are frequent, short, numbers, or words that our texts have too rarely."""
-    counts = _counts(bpe, texts)
-    words = {word for lang in LATIN for line in texts[lang] for word in line.lower().split()}
-    size = bpe.get_vocab_size(with_added_tokens=False)
-    ranked = [piece for i in range(min(size, 50257)) if (piece := bpe.id_to_token(i))]  # 50256 is empty
-    keep = {piece for piece, n in counts.items() if n >= minimum}
-    for piece in ranked:
-        if len(piece) == 1 or (len(piece_bytes(piece)) <= 2 and piece_bytes(piece).isascii()):
-            keep.add(piece)
-        if _DIGITS.fullmatch(_text(piece)):
-            keep.add(piece)
-    rare = (p for p in ranked if p not in keep and (counts[p] or _text(p).strip().lower() in words))
-    keep.update(islice((p for p in rare if borrowable(_text(p))), BORROWED))
-    return [piece for piece in ranked if piece in keep]
+def latin_pieces(bpe: Tokenizer) -> list[str]:
+    """All pieces of Whisper's that spell Latin letters, digits and signs, and single bytes.
+
+    All of them, though most are words of other languages: what its decoder would write in one piece it
+    spells badly in two.
+    """
+    size = min(bpe.get_vocab_size(with_added_tokens=False), 50256)  # 50256 is empty
+    ranked = [bpe.id_to_token(i) for i in range(size)]
+    return [p for p in ranked if len(p) == 1 or spoken(_text(p))]
 
 
-def borrowable(text: str) -> bool:
-    """A word's beginning; not a long one in capitals, as subtitles name who speaks."""
-    return bool(_LETTERS.fullmatch(text)) and not (len(text) > 4 and text.isupper())
+def spoken(text: str) -> bool:
+    """Whether a piece may be part of what is said; subtitles name who speaks in long words in capitals."""
+    return bool(_LATIN.fullmatch(text)) and not (len(text) > 4 and text[0] == " " and text.isupper())
 
 
 def build(work: Path, shared: Path) -> Vocabulary:
@@ -102,7 +84,7 @@ def build(work: Path, shared: Path) -> Vocabulary:
     whisper = whisper_bpe(work)
     bpe = Tokenizer.from_str(json.dumps(whisper))
     texts = training_texts(shared)
-    latin = latin_pieces(bpe, texts)
+    latin = latin_pieces(bpe)
     letters = {byte: letter for letter, byte in byte_letters().items()}
     have = {piece_bytes(p) for p in latin}
     hanzi = Counter(c for s in texts["zh"] for c in s if not c.isspace())

@@ -51,7 +51,7 @@ def grow(work: Path, shared: Path, out: Path, model: str, version: str) -> None:
     parts, texts = load_parts(model), training_texts(shared)
     old, source = parts.vocabulary, whisper_bpe(work)
     bpe = Tokenizer.from_str(json.dumps(source))
-    pieces, places = larger(old, latin_pieces(bpe, texts))
+    pieces, places = larger(old, latin_pieces(bpe))
     folder = work / "model"
     folder.mkdir(parents=True, exist_ok=True)
     start = old.hindi_start + len(pieces) - len(old)

@@ -8,9 +8,8 @@ absorb miscounts; the loss is CTC over the slots.
 
 from __future__ import annotations
 
-import json
+import copy
 import random
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,11 +19,12 @@ from torch.nn.utils.rnn import pad_sequence
 
 from diffusion_asr.denoiser import PROMPT, CanvasDenoiser, PreparedState, Slots
 from diffusion_asr.encoder import AcousticMemory
+from diffusion_asr.pretrained import compute_dtype
 from diffusion_asr.sampler import collapse
 from diffusion_asr.vocabulary import Vocabulary
 from recipes.embedded.data import Batch, Clip, collate
 from recipes.embedded.quick_eval import error
-from recipes.embedded.training import Pieces, Trainer, ctc, second_canvas
+from recipes.embedded.training import Pieces, Trainer, TrainOptions, ctc, second_canvas
 
 
 class TokenCanvas(CanvasDenoiser):
@@ -80,12 +80,15 @@ def plan(draft: CanvasDenoiser, batch: Batch, least: float, jitter: bool) -> tup
 
 
 class RivalTrainer(Trainer):
-    """Trains a ``TokenCanvas`` over a frozen draft."""
+    """Trains a ``TokenCanvas`` over the frozen draft of another run's average."""
 
-    draft: CanvasDenoiser
-
-    def use(self, draft: CanvasDenoiser) -> None:
-        self.draft = draft.bfloat16().eval()
+    def __init__(self, work: Path, folder: Path, options: TrainOptions, draft: str) -> None:
+        super().__init__(work, folder, options)
+        self.draft = CanvasDenoiser(self.master.config)
+        self.draft.load_state_dict(
+            torch.load(work / "runs" / draft / "last.pt", weights_only=True)["average"]
+        )
+        self.draft.to(compute_dtype()).eval().requires_grad_(False)
         for model in (self.model, self.master, self.average):
             model.__class__ = TokenCanvas
 
@@ -109,10 +112,16 @@ class RivalTrainer(Trainer):
         logits = self.model.logits(self.model.hidden(canvas, state, previous), pieces.ids)
         return [first, ctc(logits, batch, count, pieces)[0]]
 
+    def evaluate(self) -> None:
+        """Dev errors of draft and running average."""
+        narrow = copy.deepcopy(self.average).to(compute_dtype())
+        assert isinstance(narrow, TokenCanvas)
+        self.note(dev=errors(self.draft, narrow, self.dev, self.vocabulary))
+
 
 @torch.inference_mode()
-def evaluate(
-    draft: CanvasDenoiser, model: TokenCanvas, dev: Sequence[Clip], vocabulary: Vocabulary, most: int = 16
+def errors(
+    draft: CanvasDenoiser, model: TokenCanvas, dev: Sequence[Clip], vocabulary: Vocabulary, most: int = 10
 ) -> dict[str, list[float]]:
     """Errors by set: the draft itself, then 1, 2, 4 steps from noise and 1, 2, 4 from the draft."""
     out = {}
@@ -138,19 +147,3 @@ def evaluate(
         out[f"{lang} {source}"] = [error([c.text for c in clips], t, lang) for t in texts]
         print(f"  {lang} {source}: {clips[-1].text[:80]}\n    -> {texts[6][-1][:80]}", flush=True)
     return out
-
-
-def run(trainer: RivalTrainer, draft: CanvasDenoiser, minutes: float) -> None:
-    """Train for ``minutes`` and evaluate once."""
-    trainer.use(draft)
-    began, source = time.monotonic(), trainer.source()
-    while time.monotonic() - began < minutes * 60 and trainer.step < trainer.options.steps:
-        parts = trainer.update(next(source))
-        if trainer.step % 50 == 0:
-            trainer.note(loss=[round(p, 2) for p in parts], minutes=round((time.monotonic() - began) / 60, 1))
-    trainer.save()
-    model = trainer.average
-    assert isinstance(model, TokenCanvas)
-    found = evaluate(draft, model.bfloat16(), trainer.dev, trainer.vocabulary)
-    trainer.note(dev=found)
-    (Path(trainer.folder) / "rival.json").write_text(json.dumps(found, indent=1))

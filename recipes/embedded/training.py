@@ -24,7 +24,7 @@ from diffusion_asr.alignment import forced_canvas
 from diffusion_asr.denoiser import PROMPT, CanvasDenoiser, DenoiserConfig
 from diffusion_asr.pretrained import compute_dtype, load_parts
 from diffusion_asr.vocabulary import Vocabulary
-from recipes.embedded.data import Batch, batches, collate, load, training_shards
+from recipes.embedded.data import Batch, Clip, batches, collate, load, training_shards
 from recipes.embedded.run import Run, RunOptions
 
 WINDOW_FRAMES = 1500  # of the encoder in 30 s
@@ -42,6 +42,7 @@ class TrainOptions(RunOptions):
     lr_new: float = 6e-4
     unroll_after: int = 400  # second denoising step from this step on
     slot_frames: int = 4
+    longest: int = WINDOW_FRAMES  # encoder frames; longer clips are left out
     shards: str = "*.jsonl"  # which caches
     unrolled: float = 1.0  # share of the steps, from then on, that take it
     negatives: int = 4000  # random pieces in each step's softmax
@@ -49,15 +50,20 @@ class TrainOptions(RunOptions):
     shares: dict[str, float] = field(default_factory=lambda: dict(SHARES))
 
 
-def initial_denoiser(work: Path, vocabulary: Vocabulary, slot_frames: int) -> CanvasDenoiser:
+def initial_denoiser(
+    work: Path, vocabulary: Vocabulary, slot_frames: int, longest: int = WINDOW_FRAMES
+) -> CanvasDenoiser:
     """A denoiser that starts from Whisper base's decoder.
 
     Raises:
-        ValueError: Slots so short that a window of 30 s has more than there are positions for.
+        ValueError: Slots so short that the longest clip has more than there are positions for.
     """
     config = DenoiserConfig(vocabulary=len(vocabulary), slot_frames=slot_frames)
-    if (needed := WINDOW_FRAMES // slot_frames) > config.max_slots:
-        raise ValueError(f"30 s are {needed} slots of {slot_frames} frames; at most {config.max_slots} fit")
+    if (needed := -(-longest // slot_frames)) > config.max_slots:
+        raise ValueError(
+            f"{longest / 50:g} s are {needed} slots of {slot_frames} frames; at most {config.max_slots} fit: "
+            f"set longest to {config.max_slots * slot_frames} frames"
+        )
     model = CanvasDenoiser(config)
     whisper = load_file(work / "weights/whisper/model.safetensors")
     own = {k[8:]: v for k, v in whisper.items() if k.startswith("decoder.")}
@@ -167,11 +173,11 @@ class Trainer(Run[CanvasDenoiser, Batch]):
         self.options = options
         self.vocabulary = Vocabulary.load(work / "model/vocabulary.json")
         self.cache = work / "cache"
-        self.dev = load([work / "cache/dev.jsonl"], self.vocabulary, options.slot_frames)
+        self.dev = self._clips([work / "cache/dev.jsonl"])
         self.master = (
             continued_denoiser(options.start)
             if options.start
-            else initial_denoiser(work, self.vocabulary, options.slot_frames)
+            else initial_denoiser(work, self.vocabulary, options.slot_frames, options.longest)
         )
         parameters: dict[bool, list[torch.nn.Parameter]] = {True: [], False: []}
         for name, weight in self.master.named_parameters():
@@ -183,10 +189,13 @@ class Trainer(Run[CanvasDenoiser, Batch]):
         super().__init__(folder, options, self.master, groups)
         self.model = copy.deepcopy(self.master).to(compute_dtype())
 
+    def _clips(self, shards: list[Path]) -> list[Clip]:
+        clips = load(shards, self.vocabulary, self.options.slot_frames)
+        return [clip for clip in clips if clip.frames <= self.options.longest]
+
     def source(self) -> Iterator[Batch]:
         """Batches of what the caches hold now: they may grow while a run goes on."""
-        shards = training_shards(self.cache, self.options.shards)
-        clips = load(shards, self.vocabulary, self.options.slot_frames)
+        clips = self._clips(training_shards(self.cache, self.options.shards))
         hours = {x: sum(c.frames for c in clips if c.lang == x) / 180_000 for x in SHARES}
         self.note(clips=len(clips), hours={k: round(v, 2) for k, v in hours.items()})
         drawn = batches(clips, self.options.shares, self.options.frames, random.Random(self.step))

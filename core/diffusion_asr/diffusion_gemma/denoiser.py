@@ -5,7 +5,8 @@ denoising step reads and none changes. A canvas is one of two kinds:
 
 - *token canvas* (the published system): tokens in order, then end of text; positions follow the prompt's.
 - *time canvas* (``diffusion-gemma-tiny``): one slot for each audio embedding, collapsed as in CTC. Slot i has
-  the position of audio embedding i, so where to listen is at distance zero in every layer.
+  the position of audio embedding i, so where to listen is at distance zero in every layer, and that embedding
+  is added to its token's, as canvas-base tells each slot its own acoustics.
 
 Self-conditioning takes the answer of an earlier step as its expected embedding, (B, L, D), instead of logits
 (B, L, V): the same arithmetic as in transformers, at a hundredth of the memory.
@@ -179,7 +180,8 @@ class DiffusionGemmaDenoiser(nn.Module):
         """The decoder's final states, (B, L) to (B, L, D); the cache stays as it is."""
         decoder = self.backbone.model.decoder
         visible = torch.cat([state.prompt_mask, state.slot_mask.to(state.prompt_mask.device)], dim=1)
-        with _conditioned(decoder.self_conditioning, previous):
+        acoustics = state.heard if self.canvas == "time" else None
+        with _conditioned(decoder.self_conditioning, previous, acoustics):
             out = decoder(
                 decoder_input_ids=canvas.to(self.device),
                 past_key_values=state.cache,
@@ -209,12 +211,22 @@ class DiffusionGemmaDenoiser(nn.Module):
 
 
 @contextmanager
-def _conditioned(module: nn.Module, previous: Tensor | None) -> Iterator[None]:
-    """Self-conditioning on expected embeddings: transformers would make them from logits (B, L, V)."""
-    if previous is None:
+def _conditioned(module: nn.Module, previous: Tensor | None, acoustics: Tensor | None) -> Iterator[None]:
+    """Self-conditioning on expected embeddings: transformers would make them from logits (B, L, V).
+
+    ``acoustics`` (B, L, D) are added to the canvas's own embeddings, which pass through the same module.
+    """
+    if previous is None and acoustics is None:
         yield
         return
-    handle = module.register_forward_pre_hook(lambda _, given: (given[0], previous.to(given[0].dtype)))
+
+    def change(_: nn.Module, given: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        embedded, signal = given
+        if acoustics is not None:
+            embedded = embedded + acoustics.to(embedded.dtype)
+        return embedded, signal if previous is None else previous.to(embedded.dtype)
+
+    handle = module.register_forward_pre_hook(change)
     try:
         yield
     finally:

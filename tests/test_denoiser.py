@@ -106,6 +106,24 @@ def test_some_pieces_are_columns_of_all(model: CanvasDenoiser) -> None:
         torch.testing.assert_close(model.logits(hidden[0]), model.logits(hidden)[0], atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("block", [2, 3, 100])
+@torch.inference_mode()
+def test_likeliest_is_the_top_of_the_logits(
+    model: CanvasDenoiser, monkeypatch: pytest.MonkeyPatch, block: int
+) -> None:
+    monkeypatch.setattr("diffusion_asr.denoiser.BLOCK", block)
+    pieces = torch.tensor([0, 3, 4, 17, SIZE - 1])
+    hidden = torch.randn(2, 50, WIDTH, generator=torch.Generator().manual_seed(0))
+    best, places, total = model.likeliest(hidden, pieces)
+    expected = model.logits(hidden, pieces).log_softmax(-1)
+    assert torch.equal(places, expected.argmax(-1))
+    assert 0 in places
+    torch.testing.assert_close(best, expected.amax(-1), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        model.logits(hidden, pieces) - total[..., None], expected, atol=1e-5, rtol=1e-5
+    )
+
+
 def test_null_bias_is_added_to_null_alone(model: CanvasDenoiser) -> None:
     hidden = torch.randn(1, 3, WIDTH, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from diffusion_asr.encoder import AcousticMemory, SelfAttention
 
+BLOCK = 4096  # pieces that ``likeliest`` scores at a time
 WINDOW = 8  # encoder states gathered around a slot's time
 PROMPT = 4  # start, language, transcribe, no timestamps: as Whisper was trained
 
@@ -251,7 +252,7 @@ class CanvasDenoiser(nn.Module):
 
     def hidden(self, canvas: Tensor, state: PreparedState, previous: Tensor | None = None) -> Tensor:
         """The final normalised states of all slots, (B, L, D)."""
-        slots = self.embed_tokens(canvas) + state.acoustics
+        slots = self.embed_tokens(canvas).to(state.acoustics.dtype) + state.acoustics
         if previous is not None:
             slots = slots + self.condition(previous)
         x = torch.cat([state.prompt, slots], dim=1)
@@ -263,6 +264,24 @@ class CanvasDenoiser(nn.Module):
     def logits(self, hidden: Tensor, pieces: Tensor | None = None) -> Tensor:
         """(…, D) to (…, V), or to (…, S) for the sorted ids ``pieces`` (S,), null first."""
         table = self.embed_tokens.weight if pieces is None else self.embed_tokens(pieces)
-        scores = F.linear(hidden, table)
+        scores = F.linear(hidden, table.to(hidden.dtype))
         scores[..., 0] += self.null_bias.to(scores.dtype)  # in place: a copy would be 35 MB in 30 s
         return scores
+
+    def likeliest(self, hidden: Tensor, pieces: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """In each slot, the log-probability and the place of the likeliest of ``pieces``, null first.
+
+        The third output (…) is the logarithm of the sum over all ``pieces``: with it ``logits`` gives the
+        log-probability of any other. All logits at once would be 60 MB in 30 s, and the table's rows 80 MB.
+        """
+        best = hidden.new_full(hidden.shape[:-1], -torch.inf, dtype=torch.float)
+        total, places = best.clone(), torch.zeros(best.shape, dtype=torch.long)
+        for start in range(0, len(pieces), BLOCK):
+            table = self.embed_tokens(pieces[start : start + BLOCK])
+            scores = F.linear(hidden, table.to(hidden.dtype)).float()
+            if start == 0:
+                scores[..., 0] += self.null_bias.float()
+            top, place = scores.max(-1)
+            places = torch.where(top > best, place + start, places)
+            best, total = torch.maximum(best, top), torch.logaddexp(total, scores.logsumexp(-1))
+        return best - total, places, total

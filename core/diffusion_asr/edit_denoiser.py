@@ -78,7 +78,7 @@ class EditDenoiser(nn.Module):
 
     def hidden(self, canvas: Tensor, state: HeardState) -> Tensor:
         """Final states, (B, N) tokens to (B, N + 1, D): state i has read what stands before token i."""
-        x = torch.cat([state.prompt, self.embed_tokens(canvas)], dim=1)
+        x = torch.cat([state.prompt, self.embed_tokens(canvas).to(state.prompt.dtype)], dim=1)
         x = x + self.embed_positions.weight[: x.shape[1]]
         causal = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool).tril()
         for layer, keys, values in zip(self.layers, state.keys, state.values, strict=True):

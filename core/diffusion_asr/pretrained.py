@@ -100,6 +100,9 @@ def _fill(
         module.load_state_dict(tensors, assign=True)
     except RuntimeError as error:
         raise ModelError(f"{path} does not fit its config.json: {error}") from error
+    table = getattr(module, "embed_tokens", None)
+    if isinstance(table, nn.Embedding) and dtype == torch.float32:
+        table.half()  # read by rows, and stored in int8: float32 would be 90 MB for each of the two tables
     module.eval().requires_grad_(False)
 
 

@@ -76,7 +76,7 @@ class Refiner:
         self.model, self.pieces = model, pieces
         self.options = options or RefinerOptions()
         with torch.no_grad():
-            table = model.embed_tokens(pieces)
+            table = model.embed_tokens(pieces).to(model.embed_prompt.weight.dtype)
         quick = any(isinstance(m, int8.Int8Linear) for m in model.modules())
         # One of the two: 60 MB a language in float32, a quarter of that packed.
         self._table: Tensor | None = None if quick else table
@@ -261,7 +261,7 @@ class _Reader:
         for n, ids in zip(fronts, tokens, strict=True):
             first = self.sizes[n]
             new = self.model.embed_tokens(torch.tensor(ids[max(0, first - PROMPT) :], dtype=torch.long))
-            parts += [self.state.prompt[0, first:], new]
+            parts += [self.state.prompt[0, first:], new.to(self.state.prompt.dtype)]
             places = list(range(first, PROMPT + len(ids)))
             place += places
             front += [n] * len(places)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,6 +27,14 @@ FRONT_SHARE = 0.7  # of a limited number of passes
 _LEAST = -15.0  # log-probability of a token that the draft did not think of at all
 
 
+class _Draft(NamedTuple):
+    """The canvas denoiser's first step, and what tells the log-probability of any piece in it."""
+
+    denoised: Denoised
+    hidden: Tensor  # (1, L, D)
+    total: Tensor  # (1, L) see ``CanvasDenoiser.likeliest``
+
+
 class Settler:
     """A clip's way through denoiser and refiner."""
 
@@ -35,7 +44,7 @@ class Settler:
         """``lag``: see ``words.heard_at``."""
         self.denoiser, self.model, self.vocabulary = denoiser, model, vocabulary
         self._times = SlotTimes(denoiser.config.slot_frames, lag)
-        self._refiners: dict[str, Refiner] = {}
+        self._refiners: list[Refiner] = []
 
     @torch.inference_mode()
     def settle(
@@ -55,45 +64,53 @@ class Settler:
             state: What ``denoiser.prepare`` made of it.
             language: Its code.
             canvas: (1, L) the first canvas: noise, or all null.
-            pieces: (S,) sorted ids, null first, that the answer may use; the same for each language.
+            pieces: (S,) sorted ids, null first, that the answer may use; the same tensor every time.
             steps: At most so many passes, of which the draft is one; None goes on until nothing changes.
             trace: Keep every step.
         """
-        log_probs = self.denoiser.denoise(canvas, state, None, pieces)[0].float().log_softmax(-1)
-        best, places = log_probs.max(-1)
-        first = Denoised(pieces[places[0]], best[0].exp(), 1)
+        hidden = self.denoiser.hidden(canvas, state)
+        best, places, total = self.denoiser.likeliest(hidden, pieces)
+        draft = _Draft(Denoised(pieces[places[0]], best[0].exp(), 1), hidden, total)
+        first = draft.denoised
         passes = MAX_TOKENS if steps is None else steps - 1
         fronts = self._fronts(first.canvas, language, memory.states.shape[1])
         if not any(front.tokens for front in fronts) or not passes:
             return _traced(first, canvas[0], []) if trace else first
-        if language not in self._refiners:
-            self._refiners[language] = Refiner(self.model, pieces)
         heard = self.model.prepare(memory, [language])
-        found = settled_in_fronts(self._refiners[language], heard, fronts, passes)
-        settled = self._placed(found, log_probs, pieces, first)
+        found = settled_in_fronts(self._refiner(pieces), heard, fronts, passes)
+        settled = self._placed(found, draft)
         if not trace:
             return settled
         later = found.history[1:]
-        history = [self._placed(_as_refined(*read), log_probs, pieces, first) for read in later]
+        history = [self._placed(_as_refined(*read), draft) for read in later]
         return _traced(first, canvas[0], [*history, settled])
+
+    def _refiner(self, pieces: Tensor) -> Refiner:
+        """One for each set of pieces: languages that share it share its table (a quarter of 80 MB)."""
+        known = next((refiner for refiner in self._refiners if refiner.pieces is pieces), None)
+        if known is None:
+            known = Refiner(self.model, pieces)
+            self._refiners.append(known)
+        return known
 
     def _fronts(self, canvas: Tensor, language: str, frames: int) -> list[Front]:
         """The draft's tokens as one front, or as many as the model was trained for."""
         most = self.model.config.front or len(canvas)
         return cut(collapse(canvas), self.vocabulary, language, most, self._times, frames)
 
-    def _placed(self, found: Refined, log_probs: Tensor, pieces: Tensor, first: Denoised) -> Denoised:
+    def _placed(self, found: Refined, draft: _Draft) -> Denoised:
         """The tokens on their slots; the draft where they do not fit."""
-        tokens = found.tokens
+        tokens, first, size = found.tokens, draft.denoised, len(draft.denoised.canvas)
         needed = len(tokens) + sum(a == b for a, b in pairwise(tokens))
-        if needed > log_probs.shape[1]:
+        if needed > size:
             return Denoised(first.canvas, first.confidence, 1 + found.steps)
         if not tokens:
             return Denoised(torch.zeros_like(first.canvas), first.confidence, 1 + found.steps)
         used = torch.tensor(sorted({0, *tokens}))
         targets = torch.searchsorted(used, torch.tensor([tokens]))
-        slots, count = torch.tensor([log_probs.shape[1]]), torch.tensor([len(tokens)])
-        heard = log_probs[..., torch.searchsorted(pieces, used)].clamp(min=_LEAST)
+        slots, count = torch.tensor([size]), torch.tensor([len(tokens)])
+        scores = self.denoiser.logits(draft.hidden, used).float()
+        heard = (scores - draft.total[..., None]).clamp(min=_LEAST)
         placed = used[forced_canvas(heard, slots, targets, count)[0]]
         confidence = torch.ones(len(placed))
         for (_, a, b), chance in zip(collapse(placed), found.confidence, strict=True):

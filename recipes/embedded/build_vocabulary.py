@@ -68,7 +68,7 @@ def latin_pieces(bpe: Tokenizer) -> list[str]:
     spells badly in two.
     """
     size = min(bpe.get_vocab_size(with_added_tokens=False), 50256)  # 50256 is empty
-    ranked = [bpe.id_to_token(i) for i in range(size)]
+    ranked = [piece for i in range(size) if (piece := bpe.id_to_token(i))]
     return [p for p in ranked if len(p) == 1 or spoken(_text(p))]
 
 
@@ -158,15 +158,17 @@ def language_pieces(
 ) -> dict[str, list[int]]:
     """Ids that each language's texts use, short Latin pieces, and the most frequent English ones.
 
-    The latter two let any language spell names and foreign words. A Latin language may use all Latin pieces.
+    The latter two let any language spell names and foreign words. Latin languages use all Latin pieces and
+    no others, so they share one set, of which the recogniser holds one table.
     """
     counts = {lang: Counter(i for s in texts[lang] for i in vocabulary.encode(s, lang)) for lang in LANGUAGES}
     common = {i for i, _ in counts["en"].most_common(borrowed)}
     short = {i for i in range(1, vocabulary.hindi_start) if len(vocabulary.bytes_of(i)) <= 2}
-    latin = {i for i in range(vocabulary.hindi_start) if _LATIN.fullmatch(_text(vocabulary.pieces[i]))}
-    numbers = {i for i in latin if _DIGITS.fullmatch(_text(vocabulary.pieces[i]))}
+    spelling = range(vocabulary.hindi_start)
+    latin = short | {i for i in spelling if _LATIN.fullmatch(_text(vocabulary.pieces[i]))}
+    numbers = {i for i in spelling if _DIGITS.fullmatch(_text(vocabulary.pieces[i]))}
     own = {lang: {0, *counts[lang], *common, *short, *numbers} for lang in LANGUAGES}
-    return {lang: sorted(ids | latin if lang in LATIN else ids) for lang, ids in own.items()}
+    return {lang: sorted(latin if lang in LATIN else ids) for lang, ids in own.items()}
 
 
 def initial_embedding(vocabulary: Vocabulary, bpe: Tokenizer, table: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from diffusion_asr.checkpoint import REFINER, unpack
 from diffusion_asr.pretrained import load_parts, model_folder
 from diffusion_asr.vocabulary import Vocabulary
 from recipes.embedded.build_vocabulary import (
+    LATIN,
     language_pieces,
     latin_pieces,
     spelt,
@@ -57,8 +58,8 @@ def grow(work: Path, shared: Path, out: Path, model: str, version: str) -> None:
     start = old.hindi_start + len(pieces) - len(old)
     vocabulary = spelt(folder, source, pieces, start, old.hindi_scores)
     own = language_pieces(vocabulary, texts)
-    for name, ids in old.language_pieces.items():  # what a language could say, it can still say
-        own[name] = sorted({*own[name], *(places[i] for i in ids)})
+    for name in set(old.language_pieces) - set(LATIN):  # what it could say, it can still say
+        own[name] = sorted({*own[name], *(places[i] for i in old.language_pieces[name])})
     vocabulary.language_pieces = own
     fresh, name = write(work, vocabulary, bpe), "embed_tokens.weight"
     denoiser = continued_denoiser(model).state_dict()

@@ -13,8 +13,10 @@ import soundfile as sf
 
 from diffusion_asr import Recognizer, audio, formats
 from diffusion_asr.attribution import Turn
+from diffusion_asr.errors import DiffusionASRError
 from diffusion_asr.scoring import score
 from diffusion_asr.transcript import Segment, Transcript, Word
+from recipes.diarization.data import meetings
 from recipes.meetings.plan import Settings, SimulationError, overlap, plan
 from recipes.meetings.voices import Cutter, _with_words, aligned, clips, spread
 
@@ -104,6 +106,11 @@ def test_files_of_a_meeting_agree(folder: Path, tmp_path: Path) -> None:
         assert all(segment.start <= w.start <= w.end <= segment.end for w in segment.words)
     heard_by_the_turns(first / f"{name}.flac", speech)
     loads_elsewhere(first, name)
+    (recording,) = meetings(first)
+    assert recording.speakers == 2
+    assert max(t.end for t in recording.turns) == max(s.end for s in speech.segments)
+    with pytest.raises(DiffusionASRError, match="holds no meetings"):
+        meetings(tmp_path)
 
 
 def heard_by_the_turns(sound: Path, speech: Transcript) -> None:

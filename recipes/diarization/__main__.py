@@ -11,8 +11,11 @@ Needs the extra "pyannote", scipy, and shared/data. Figures and splits: RESULTS.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 import typer
+
+from diffusion_asr.cli.report import expected_errors
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 OUTPUT = Path(__file__).parents[2] / "adapters/diffusion_asr_pyannote/offline"
@@ -45,11 +48,16 @@ def tune(meetings: int = 36) -> None:
 
 
 @app.command()
-def evaluate(meetings: int = 40, pipeline: str = "offline") -> None:
+def evaluate(
+    meetings: int = 40,
+    pipeline: str = "offline",
+    folder: Annotated[list[Path] | None, typer.Option(help="Also what recipes.meetings has written.")] = None,
+) -> None:
     """DER of a pipeline ("offline", or any that pyannote can load) on the test half."""
     from recipes.diarization.table import table
 
-    table(pipeline, meetings)
+    with expected_errors():
+        table(pipeline, meetings, folder or ())
 
 
 if __name__ == "__main__":

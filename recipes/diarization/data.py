@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from diffusion_asr import audio
 from diffusion_asr.attribution import Turn
+from diffusion_asr.errors import DiffusionASRError
 from diffusion_asr.vad import SpeechDetector, VadOptions, speech_spans
 
 RATE = audio.SAMPLE_RATE
@@ -72,6 +73,23 @@ def pyannote_sample() -> Recording:
     folder = Path(sample.__file__).parent
     (turns,) = read_rttm(folder / "sample.rttm").values()
     return Recording("pyannote sample", audio.read(folder / "sample.wav"), turns)
+
+
+def meetings(folder: Path) -> list[Recording]:
+    """What ``recipes.meetings simulate`` wrote: dev voices, of which none tuned anything here.
+
+    Raises:
+        DiffusionASRError: No such meetings there.
+    """
+    paths = sorted(folder.glob("*.rttm"))
+    if not paths:
+        raise DiffusionASRError(
+            f"{folder} holds no simulated meetings: write some by recipes.meetings simulate"
+        )
+    return [
+        Recording(path.stem, audio.read(path.with_suffix(".flac")), read_rttm(path)[path.stem])
+        for path in paths
+    ]
 
 
 @cache

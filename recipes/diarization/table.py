@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from diffusion_asr_pyannote import OFFLINE_DIARIZATION
 from recipes.diarization import data
 from recipes.diarization.scoring import Score, evaluate, pooled
@@ -9,8 +12,8 @@ from recipes.diarization.scoring import Score, evaluate, pooled
 from pyannote.audio import Pipeline  # isort: skip
 
 
-def table(name: str, meetings: int) -> None:
-    """Print it: single real recordings, then sums."""
+def table(name: str, meetings: int, folders: Sequence[Path] = ()) -> None:
+    """Print it: single real recordings, then sums; ``folders`` hold meetings of ``recipes.meetings``."""
     pipeline = Pipeline.from_pretrained(OFFLINE_DIARIZATION if name == "offline" else name)
     print("DER in percent: no collar, overlap counts. miss + false alarm + confusion in seconds.")
     print(f"{'':24} | {'count given':^29} | {'unaided':^29} | speakers")
@@ -26,7 +29,11 @@ def table(name: str, meetings: int) -> None:
     for size in range(1, 5):
         _sum(f"simulated, {size} speaker(s)", [pair for pair in made if pair[0].speakers == size])
     _sum("simulated, all", made)
-    _sum("all held out", sample + real + made)
+    rooms = [pair for folder in folders for pair in evaluate(pipeline, data.meetings(folder))]
+    for size in sorted({pair[0].speakers for pair in rooms}):
+        _sum(f"in rooms, {size} speakers", [pair for pair in rooms if pair[0].speakers == size])
+    _sum("in rooms, all", rooms)
+    _sum("all held out", sample + real + made + rooms)
 
 
 def _cells(s: Score) -> str:

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
 
 from diffusion_asr import Recognizer
 from diffusion_asr.encoder import sinusoids
-from diffusion_asr.pretrained import load_parts
+from diffusion_asr.pretrained import load_parts, model_folder
+from diffusion_asr.vocabulary import LANGUAGES
+from recipes.embedded import grow
 from recipes.embedded.export import join
 from recipes.embedded.training import continued_denoiser
 from tests.tiny import ROOT
@@ -58,3 +61,37 @@ def test_positions_are_whispers() -> None:
     table = sinusoids(3, 4)  # rates 1 and 1 / 10,000
     angles = torch.tensor([[0.0, 0.0], [1.0, 1e-4], [2.0, 2e-4]])
     torch.testing.assert_close(table, torch.cat([angles.sin(), angles.cos()], dim=1))
+
+
+def test_a_grown_model_says_the_same_and_can_say_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tokenizer with one piece that canvas-base lacks stands for Whisper's."""
+    new = "Ġdenoiseable"
+    bpe = json.loads((model_folder("canvas-base") / "bpe.json").read_text(encoding="utf8"))
+    whole = bpe["model"]
+    free = (i for i in range(50_000) if i not in set(whole["vocab"].values()))
+    parts = Tokenizer.from_str(json.dumps(bpe)).encode(" denoiseable").tokens
+    for n in range(1, len(parts)):  # merged from left to right
+        left = "".join(parts[:n])
+        whole["vocab"].setdefault(left + parts[n], next(free))
+        whole["merges"].append(
+            f"{left} {parts[n]}" if isinstance(whole["merges"][0], str) else [left, parts[n]]
+        )
+    texts = {lang: ["The canvas is denoiseable."] for lang in LANGUAGES}
+    monkeypatch.setattr(grow, "whisper_bpe", lambda work: bpe)
+    monkeypatch.setattr(grow, "training_texts", lambda shared: texts)
+    (tmp_path / "weights/whisper").mkdir(parents=True)
+    table = torch.full((max(whole["vocab"].values()) + 1, 512), 0.25)
+    save_file({"decoder.embed_tokens.weight": table}, tmp_path / "weights/whisper/model.safetensors")
+    out = tmp_path / "grown"
+    grow.grow(tmp_path, tmp_path, out, "canvas-base", "9")
+    old, made = load_parts("canvas-base"), load_parts(out)
+    (token,) = set(made.vocabulary.spelling(" denoiseable")) - {0}
+    assert made.vocabulary.pieces[token] == new
+    assert token in made.vocabulary.pieces_for("de")
+    assert new not in old.vocabulary.pieces
+    assert made.refiner is not None
+    row = made.refiner.embed_tokens.weight[token].float()
+    torch.testing.assert_close(row, torch.full((512,), 0.25), atol=2e-3, rtol=0)
+    assert Recognizer(made).transcribe(CLIP, "en").text == Recognizer(old).transcribe(CLIP, "en").text

@@ -21,7 +21,7 @@ from diffusion_asr.alignment import forced_canvas
 from diffusion_asr.denoiser import CanvasDenoiser
 from diffusion_asr.diffusion_gemma.denoiser import DiffusionGemmaDenoiser, GemmaState
 from diffusion_asr.diffusion_gemma.objective import corrupt, noise_level
-from diffusion_asr.pretrained import load_parts
+from diffusion_asr.pretrained import compute_dtype, load_parts
 from diffusion_asr.sampler import SamplerOptions, UniformSampler, collapse
 from recipes.diffusion_gemma.tiny import new_tiny
 from recipes.embedded.data import Batch, Clip, batches, collate, load, training_shards
@@ -105,7 +105,8 @@ class TinyTrainer(Run[DiffusionGemmaDenoiser, Batch]):
         """One step; losses: aligned canvases, canvas-base's states, CTC on canvas and projector."""
         self.set_rates()
         trust = max(0.0, 1 - self.step / max(1, self.options.guided))
-        parts = tiny_losses(self.model, batch, self.guide(batch) if trust else None, self)
+        with torch.autocast("cpu", torch.bfloat16, enabled=compute_dtype() == torch.bfloat16):
+            parts = tiny_losses(self.model, batch, self.guide(batch) if trust else None, self)
         weights = (trust, trust * self.options.imitated, float(self.options.canvas_ctc), self.options.heard)
         self.optimiser.zero_grad(set_to_none=True)
         total = torch.stack([w * p for w, p in zip(weights, parts, strict=True) if w]).sum()

@@ -117,8 +117,24 @@ def _add_delta(name: str, data: Any, base: Tensor) -> Tensor:
     return value
 
 
-def unpack(path: Path, dtype: torch.dtype, bases: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
-    """Every tensor of a safetensors file, widened to ``dtype``; differences are added to their ``bases``.
+def _widened(whole: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
+    """What ``quantise`` made narrow; by blocks of rows, too."""
+    value = torch.empty(whole.shape, dtype=dtype)
+    for start in range(0, len(whole), 4096):
+        part = slice(start, start + 4096)
+        value[part] = whole[part].float() * scale[part].float().view(-1, *[1] * (whole.ndim - 1))
+    return value
+
+
+def unpack(
+    path: Path,
+    dtype: torch.dtype,
+    bases: Mapping[str, Tensor] | None = None,
+    others: Mapping[str, torch.dtype] | None = None,
+) -> dict[str, Tensor]:
+    """Every tensor of a safetensors file, widened to ``dtype`` or to its own among ``others``.
+
+    Differences are added to their ``bases``.
 
     Raises:
         ModelError: If the file cannot be read.
@@ -127,21 +143,19 @@ def unpack(path: Path, dtype: torch.dtype, bases: Mapping[str, Tensor] | None = 
     try:
         with safe_open(path, framework="pt") as data:
             names = set(data.keys())
-            for name in names:
-                if name.endswith((SCALE, ROWS, EXACT)):
+            for stored in names:
+                if stored.endswith((SCALE, ROWS, EXACT)):
                     continue
-                value = data.get_tensor(name)
-                if name.endswith(DELTA):
-                    name = name.removesuffix(DELTA)
+                name = stored.removesuffix(DELTA).removesuffix(NIBBLES)
+                value, wanted = data.get_tensor(stored), (others or {}).get(name, dtype)
+                if stored.endswith(DELTA):
                     value = _add_delta(name, data, (bases or {})[name])
-                elif name.endswith(NIBBLES):
-                    name = name.removesuffix(NIBBLES)
+                elif stored.endswith(NIBBLES):
                     scale = data.get_tensor(name + SCALE).float()
                     value = (_from_bytes(value).view(len(value), -1, GROUP) * scale[..., None]).flatten(1)
                 elif name + SCALE in names:
-                    scale = data.get_tensor(name + SCALE).to(torch.float32)
-                    value = value.to(torch.float32).mul_(scale.view(-1, *[1] * (value.ndim - 1)))
-                out[name] = value.to(dtype)
+                    value = _widened(value, data.get_tensor(name + SCALE), wanted)
+                out[name] = value.to(wanted)
     except (OSError, SafetensorError, KeyError, RuntimeError) as error:
         raise ModelError(f"{path}: not a readable safetensors file ({error}). {_HINT}") from error
     return out

@@ -23,6 +23,7 @@ from diffusion_asr.recognizer import Parts
 from diffusion_asr.vocabulary import Vocabulary
 from diffusion_asr.words import Calibration
 
+TABLE = "embed_tokens.weight"
 EMBEDDED = Path(__file__).parent / "models"
 
 
@@ -95,14 +96,14 @@ def _fill(
     known: dict[str, Tensor] | None = None,
 ) -> None:
     """Load weights into a module on the meta device; names must match, but ``known`` ones may be missing."""
-    tensors = {name: value.to(dtype) for name, value in (known or {}).items()} | unpack(path, dtype, bases)
+    # Tables are read by rows, and stored in int8: float32 would be 90 MB for each of the two.
+    tables = {TABLE: torch.float16} if dtype == torch.float32 else {}
+    tensors = {name: value.to(dtype) for name, value in (known or {}).items()}
+    tensors |= unpack(path, dtype, bases, tables)
     try:
         module.load_state_dict(tensors, assign=True)
     except RuntimeError as error:
         raise ModelError(f"{path} does not fit its config.json: {error}") from error
-    table = getattr(module, "embed_tokens", None)
-    if isinstance(table, nn.Embedding) and dtype == torch.float32:
-        table.half()  # read by rows, and stored in int8: float32 would be 90 MB for each of the two tables
     module.eval().requires_grad_(False)
 
 
@@ -118,8 +119,7 @@ def _build(
     positions = {"embed_positions.weight": sinusoids(encoder.config.max_frames, encoder.config.d_model)}
     _fill(encoder, folder / "encoder.safetensors", dtype, known=positions)
     # The denoiser's embeddings may be stored as differences to the refiner's.
-    name, size = "embed_tokens.weight", denoiser.config.vocabulary
-    bases = {} if refiner is None else {name: refiner.embed_tokens.weight[:size]}
+    bases = {} if refiner is None else {TABLE: refiner.embed_tokens.weight[: denoiser.config.vocabulary]}
     _fill(denoiser, folder / "denoiser.safetensors", dtype, bases)
     _fill(language, folder / "language.safetensors", torch.float32)
     return encoder, denoiser, language
@@ -132,8 +132,8 @@ def _refiner(config: dict[str, Any], folder: Path) -> EditDenoiser | None:
     sizes = config["refiner"] | {"languages": tuple(config["refiner"]["languages"])}
     with torch.device("meta"), Bare():
         refiner = EditDenoiser(RefinerConfig(**sizes))
-    _fill(refiner, folder / REFINER, compute_dtype())
-    if compute_dtype() == torch.float32 and int8.available():
+    _fill(refiner, folder / REFINER, torch.float32 if int8.available() else compute_dtype())
+    if int8.available():
         int8.quantised(refiner)
     return refiner
 

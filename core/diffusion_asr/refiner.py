@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from diffusion_asr import int8
-from diffusion_asr.denoiser import PROMPT, DecoderLayer
+from diffusion_asr.denoiser import BLOCK, PROMPT, DecoderLayer
 from diffusion_asr.edit_denoiser import (
     END,
     INSERT,
@@ -75,12 +75,12 @@ class Refiner:
     def __init__(self, model: EditDenoiser, pieces: Tensor, options: RefinerOptions | None = None) -> None:
         self.model, self.pieces = model, pieces
         self.options = options or RefinerOptions()
+        self._quick = any(isinstance(m, int8.Int8Linear) for m in model.modules())
+        self._tables: list[Any] = []  # by blocks: packing takes copies of what it packs
         with torch.no_grad():
-            table = model.embed_tokens(pieces).to(model.embed_prompt.weight.dtype)
-        quick = any(isinstance(m, int8.Int8Linear) for m in model.modules())
-        # One of the two: 60 MB a language in float32, a quarter of that packed.
-        self._table: Tensor | None = None if quick else table
-        self._packed: Any = int8.pack(table) if quick else None
+            for start in range(0, len(pieces), BLOCK):
+                rows = model.embed_tokens(pieces[start : start + BLOCK]).to(model.embed_prompt.weight.dtype)
+                self._tables.append(int8.pack(rows) if self._quick else rows)
 
     def settle(self, state: HeardState, draft: Sequence[int], most: int) -> Refined:
         """Take at most ``most`` passes over ``draft`` as one front that hears the whole clip."""
@@ -146,7 +146,8 @@ class Refiner:
         return verdicts
 
     def _scores(self, hidden: Tensor) -> Tensor:
-        return int8.linear(hidden, self._packed) if self._table is None else hidden @ self._table.T
+        parts = [int8.linear(hidden, t) if self._quick else hidden @ t.T for t in self._tables]
+        return torch.cat(parts, dim=-1)
 
     def _places(self, tokens: list[int]) -> Tensor:
         """Columns of the scored pieces; a token that is not scored gets the end's, and is rejected."""

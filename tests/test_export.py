@@ -94,4 +94,6 @@ def test_a_grown_model_says_the_same_and_can_say_more(
     assert made.refiner is not None
     row = made.refiner.embed_tokens.weight[token].float()
     torch.testing.assert_close(row, torch.full((512,), 0.25), atol=2e-3, rtol=0)
+    unheard = made.denoiser.embed_tokens.weight[token].float()
+    torch.testing.assert_close(unheard, torch.zeros(512), atol=0.02, rtol=0)
     assert Recognizer(made).transcribe(CLIP, "en").text == Recognizer(old).transcribe(CLIP, "en").text

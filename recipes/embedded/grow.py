@@ -1,7 +1,7 @@
 """A trained model with a larger vocabulary: new pieces, everything else as it was.
 
-New pieces get Whisper's embeddings in denoiser and refiner; both stayed close enough to Whisper's to be no
-worse before any training (RUNS.md).
+In the refiner, new pieces get Whisper's embeddings, to which it stayed close enough to use them at once.
+In the denoiser they get zeros: it has not learnt to tell them apart, so its draft leaves them out (RUNS.md).
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ def grow(work: Path, shared: Path, out: Path, model: str, version: str) -> None:
     fresh, name = write(work, vocabulary, bpe), "embed_tokens.weight"
     denoiser = continued_denoiser(model).state_dict()
     refiner = unpack(model_folder(model) / REFINER, torch.float32)
-    for state in (denoiser, refiner):
-        state[name] = carried(state[name], places, fresh)
+    refiner[name] = carried(refiner[name], places, fresh)
+    denoiser[name] = carried(denoiser[name], places, torch.zeros_like(fresh))
     out.mkdir(parents=True, exist_ok=True)
     for file in ("vocabulary.json", "bpe.json"):
         shutil.copy(folder / file, out / file)

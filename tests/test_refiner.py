@@ -30,6 +30,7 @@ from diffusion_asr.errors import ModelError
 from diffusion_asr.recognizer import Parts
 from diffusion_asr.refiner import Refiner, RefinerOptions
 from diffusion_asr.sampler import collapse
+from diffusion_asr.settling import astray
 from recipes.embedded.refining import align, corrupt
 from tests import tiny
 
@@ -222,3 +223,22 @@ def test_int8_layers_are_near_the_trained_ones() -> None:
     assert not any(isinstance(m, torch.nn.Linear) for m in wrapped.modules())
     assert float((quick - exact).abs().max()) < 0.03 * float(exact.abs().max())
     assert float((quick - exact).abs().max()) > 0
+
+
+@pytest.mark.parametrize(
+    ("tokens", "draft", "expected"),
+    [
+        ([1, 2, 3], [1, 2, 3], False),
+        ([5] * 8, [1, 2, 3], True),
+        ([5] * 7, [1, 2, 3], False),
+        ([9, *([1, 2, 3] * 8)], [1, 2, 3], True),
+        ([*([1, 2, 3] * 7), 1, 2], [1, 2, 3], False),
+        ([5] * 8, [5] * 9, False),  # it was said
+        ([4], list(range(1, 10)), True),  # most is left out
+        ([4, 5, 6], list(range(1, 10)), False),
+        ([4], [1, 2, 3, 4], False),  # of a few tokens, most may be wrong
+        ([], list(range(1, 10)), False),  # nothing is said: noise
+    ],
+)
+def test_a_refiner_that_went_astray_is_noticed(tokens: list[int], draft: list[int], expected: bool) -> None:
+    assert astray(tokens, draft) is expected

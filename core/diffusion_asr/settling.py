@@ -24,6 +24,8 @@ from diffusion_asr.sampler import Denoised, TraceStep, collapse
 from diffusion_asr.vocabulary import Vocabulary
 
 FRONT_SHARE = 0.7  # of a limited number of passes
+LOOP = 8  # times that the same one to four tokens follow each other: nobody says that
+LOST = 0.25  # of the draft's tokens: what settles to less has lost its place
 _LEAST = -15.0  # log-probability of a token that the draft did not think of at all
 
 
@@ -99,10 +101,10 @@ class Settler:
         return cut(collapse(canvas), self.vocabulary, language, most, self._times, frames)
 
     def _placed(self, found: Refined, draft: _Draft) -> Denoised:
-        """The tokens on their slots; the draft where they do not fit."""
+        """The tokens on their slots; the draft where they do not fit or the refiner went astray."""
         tokens, first, size = found.tokens, draft.denoised, len(draft.denoised.canvas)
         needed = len(tokens) + sum(a == b for a, b in pairwise(tokens))
-        if needed > size:
+        if needed > size or astray(tokens, [token for token, _, _ in collapse(first.canvas)]):
             return Denoised(first.canvas, first.confidence, 1 + found.steps)
         if not tokens:
             return Denoised(torch.zeros_like(first.canvas), first.confidence, 1 + found.steps)
@@ -116,6 +118,27 @@ class Settler:
         for (_, a, b), chance in zip(collapse(placed), found.confidence, strict=True):
             confidence[a : b + 1] = chance
         return Denoised(placed, confidence, 1 + found.steps)
+
+
+def astray(tokens: Sequence[int], draft: Sequence[int]) -> bool:
+    """Whether a refiner got into a loop that its draft is not in, or left most of the draft out.
+
+    As every autoregressive decoder it may; a draft that hears each slot does not.
+    """
+    if len(draft) >= LOOP and 0 < len(tokens) < LOST * len(draft):
+        return True
+    return looped(tokens) and not looped(draft)
+
+
+def looped(tokens: Sequence[int]) -> bool:
+    """Whether one to four tokens stand there ``LOOP`` times in a row."""
+    for size in range(1, 5):
+        same = 0
+        for before, token in zip(tokens, tokens[size:], strict=False):
+            same = same + 1 if before == token else 0
+            if same >= (LOOP - 1) * size:
+                return True
+    return False
 
 
 def settled_in_fronts(refiner: Refiner, state: HeardState, fronts: Sequence[Front], passes: int) -> Refined:

@@ -29,6 +29,7 @@ FILES = (*WEIGHTS, REFINER, "vocabulary.json", "bpe.json")  # what a model consi
 SCALE, NIBBLES, DELTA, ROWS, EXACT = "::scale", "::nibbles", "::delta", "::rows", "::exact"
 LARGE = 16_384  # values from which a matrix is stored narrow
 GROUP = 32  # values that share a scale in four bits
+BLOCK = 4096  # rows that are widened at a time: copies of a whole table would be 90 MB each
 _HINT = "Reinstall the package or fetch the model again."
 
 
@@ -107,21 +108,21 @@ def pack_delta(name: str, weight: Tensor, base: Tensor, exact: int = 128) -> dic
 
 
 def _add_delta(name: str, data: Any, base: Tensor) -> Tensor:
-    """What ``pack_delta`` stored, in the type of ``base``; by blocks of rows: copies would be 90 MB each."""
+    """What ``pack_delta`` stored, in the type of ``base``."""
     packed, scale = data.get_tensor(name + DELTA), data.get_tensor(name + SCALE)
     value = torch.empty_like(base)
-    for start in range(0, len(packed), 4096):
-        part = slice(start, start + 4096)
+    for start in range(0, len(packed), BLOCK):
+        part = slice(start, start + BLOCK)
         value[part] = base[part].float() + _from_bytes(packed[part]) * scale[part].float()[:, None]
     value[data.get_tensor(name + ROWS).long()] = data.get_tensor(name + EXACT).to(value.dtype)
     return value
 
 
 def _widened(whole: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
-    """What ``quantise`` made narrow; by blocks of rows, too."""
+    """What ``quantise`` made narrow."""
     value = torch.empty(whole.shape, dtype=dtype)
-    for start in range(0, len(whole), 4096):
-        part = slice(start, start + 4096)
+    for start in range(0, len(whole), BLOCK):
+        part = slice(start, start + BLOCK)
         value[part] = whole[part].float() * scale[part].float().view(-1, *[1] * (whole.ndim - 1))
     return value
 

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from diffusion_asr.encoder import AcousticMemory, SelfAttention
 
-BLOCK = 4096  # pieces that ``likeliest`` scores at a time
+BLOCK = 4096  # pieces whose rows are copied at a time
 WINDOW = 8  # encoder states gathered around a slot's time
 PROMPT = 4  # start, language, transcribe, no timestamps: as Whisper was trained
 

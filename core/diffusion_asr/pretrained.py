@@ -132,8 +132,9 @@ def _refiner(config: dict[str, Any], folder: Path) -> EditDenoiser | None:
     sizes = config["refiner"] | {"languages": tuple(config["refiner"]["languages"])}
     with torch.device("meta"), Bare():
         refiner = EditDenoiser(RefinerConfig(**sizes))
-    _fill(refiner, folder / REFINER, torch.float32 if int8.available() else compute_dtype())
-    if int8.available():
+    quick = int8.available()
+    _fill(refiner, folder / REFINER, torch.float32 if quick else compute_dtype())
+    if quick:
         int8.quantised(refiner)
     return refiner
 

@@ -89,9 +89,7 @@ class Recognizer:
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
         self._sampler = UniformSampler(parts.denoiser, len(parts.vocabulary))
-        own = {name: tuple(parts.vocabulary.pieces_for(name)) for name in self.languages}
-        tensors = {ids: torch.tensor(ids) for ids in own.values()}  # Latin languages share one
-        self._pieces = {name: tensors[ids] for name, ids in own.items()}
+        self._pieces = {name: torch.tensor(parts.vocabulary.pieces_for(name)) for name in self.languages}
         self._settler: Settler | None = None
         self._detector: SpeechDetector | None = None
 

@@ -25,7 +25,8 @@ from diffusion_asr.vocabulary import Vocabulary
 
 FRONT_SHARE = 0.7  # of a limited number of passes
 LOOP = 8  # times that the same one to four tokens follow each other: nobody says that
-LOST = 0.25  # of the draft's tokens: what settles to less has lost its place
+LOST = 0.25  # of the draft's tokens: what settles to less has lost its place …
+FEW = 8  # … unless these were few, most of which may be wrong
 _LEAST = -15.0  # log-probability of a token that the draft did not think of at all
 
 
@@ -66,7 +67,7 @@ class Settler:
             state: What ``denoiser.prepare`` made of it.
             language: Its code.
             canvas: (1, L) the first canvas: noise, or all null.
-            pieces: (S,) sorted ids, null first, that the answer may use; the same tensor every time.
+            pieces: (S,) sorted ids, null first, that the answer may use.
             steps: At most so many passes, of which the draft is one; None goes on until nothing changes.
             trace: Keep every step.
         """
@@ -89,7 +90,7 @@ class Settler:
 
     def _refiner(self, pieces: Tensor) -> Refiner:
         """One for each set of pieces: languages that share it share its table (a quarter of 80 MB)."""
-        known = next((refiner for refiner in self._refiners if refiner.pieces is pieces), None)
+        known = next((r for r in self._refiners if torch.equal(r.pieces, pieces)), None)
         if known is None:
             known = Refiner(self.model, pieces)
             self._refiners.append(known)
@@ -125,7 +126,7 @@ def astray(tokens: Sequence[int], draft: Sequence[int]) -> bool:
 
     As every autoregressive decoder it may; a draft that hears each slot does not.
     """
-    if len(draft) >= LOOP and 0 < len(tokens) < LOST * len(draft):
+    if len(draft) >= FEW and 0 < len(tokens) < LOST * len(draft):
         return True
     return looped(tokens) and not looped(draft)
 

@@ -1,4 +1,4 @@
-"""``diffusion-gemma-tiny``: the reference architecture at 29 M parameters on canvas-base's memory and pieces.
+"""``diffusion-gemma-tiny``: the reference architecture on canvas-base's memory and pieces.
 
 It starts from canvas-base where shapes agree: token embeddings and slot acoustics, which become the
 projector. All layers start from random weights. It is as wide as canvas-base: half of the embeddings'

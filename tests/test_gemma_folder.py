@@ -16,7 +16,7 @@ from diffusion_asr import ModelError, Recognizer
 from diffusion_asr.cli import app
 from diffusion_asr.diffusion_gemma.folder import save_model
 from diffusion_asr.pretrained import load_parts
-from recipes.diffusion_gemma.tiny import new_tiny, sizes
+from recipes.diffusion_gemma.tiny import drafted, new_tiny, sizes
 from tests.tiny import ROOT
 
 CLIP = ROOT / "tests/data/en-arctic_a0239_1592711579.flac"
@@ -30,8 +30,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     model = new_tiny(base, **SMALL)
     out = tmp_path_factory.mktemp("models") / "tiny"
-    shape = sizes(base.config.vocabulary, len(base.config.languages), **SMALL)
-    save_model(out, model, shape, "untrained", "0")
+    used = drafted(base)
+    shape = sizes(len(used), len(base.config.languages), **SMALL)
+    save_model(out, model, shape, used.tolist(), "untrained", "0")
     return out
 
 
@@ -80,6 +81,14 @@ def test_command_line(folder: Path) -> None:
     )
     assert result.exit_code == 0, result.output
     assert "step  1" in result.output
+
+
+def test_pieces_that_canvas_base_lacks_are_refused(copy: Path) -> None:
+    config = json.loads((copy / "config.json").read_text())
+    config["denoiser"]["pieces"] = [[0, 60_000]]
+    (copy / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match="names pieces that canvas-base does not have"):
+        Recognizer.from_pretrained(copy)
 
 
 def test_another_canvas_base_is_noticed(copy: Path) -> None:

@@ -15,6 +15,7 @@ from diffusion_asr import Recognizer
 from diffusion_asr.pretrained import load_parts
 from diffusion_asr.sampler import collapse
 from recipes.diffusion_gemma.export import export
+from recipes.diffusion_gemma.tiny import drafted
 from recipes.diffusion_gemma.training import Guide, TinyOptions, TinyTrainer
 from recipes.embedded.data import collate, load
 from recipes.embedded.features import Recording, cache
@@ -43,8 +44,9 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_guide_says_the_text_where_it_is_spoken(work: Path) -> None:
     parts = load_parts("canvas-base")
-    clips = load([work / "cache/train.0.jsonl"], parts.vocabulary, 4)
-    states, canvases = Guide(parts.denoiser)(collate(clips))
+    used = drafted(parts.denoiser)
+    clips = load([work / "cache/train.0.jsonl"], parts.vocabulary.only(used.tolist()), 4)
+    states, canvases = Guide(parts.denoiser, used)(collate(clips))
     assert states.shape == (*canvases.shape, 512)
     for row, clip in zip(canvases, clips, strict=True):
         assert [token for token, _, _ in collapse(row)] == clip.ids

@@ -211,6 +211,16 @@ def test_sorted_ids_are_saved_as_stretches(vocabulary: Vocabulary, tmp_path: Pat
     assert Vocabulary.load(tmp_path / "vocabulary.json").language_pieces == pieces
 
 
+def test_some_pieces_alone_spell_as_before(real: Vocabulary) -> None:
+    kept = [i for i in range(len(real)) if i % 7 or i < 300]  # every byte is among the first
+    fewer = real.only(kept)
+    for language, text in SENTENCES:
+        tokens = fewer.encode(text, language)
+        assert fewer.decode(tokens) == real.decode(kept[t] for t in tokens)
+        assert {kept[i] for i in fewer.pieces_for(language)} == set(real.pieces_for(language)) & set(kept)
+    assert fewer.decode(fewer.encode(SENTENCES[0][1], "en")) == SENTENCES[0][1]
+
+
 def test_a_pruned_tokenizer_keeps_what_its_pieces_are_merged_from() -> None:
     merges = ["Å ĵ", "Ġ c", "Ġc Åĵ", "Ð ¿", "Ð¿ Ð¿"]
     whole = [*byte_letters(), *(m.replace(" ", "") for m in merges)]

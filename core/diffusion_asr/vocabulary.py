@@ -39,7 +39,7 @@ def piece_bytes(piece: str) -> bytes:
     return bytes(byte_letters()[letter] for letter in piece)
 
 
-def _spans(ids: Iterable[int]) -> list[list[int]]:
+def to_spans(ids: Iterable[int]) -> list[list[int]]:
     """Sorted ids as stretches [first, end): a fifth of the file."""
     out: list[list[int]] = []
     for i in ids:
@@ -48,6 +48,11 @@ def _spans(ids: Iterable[int]) -> list[list[int]]:
         else:
             out.append([i, i + 1])
     return out
+
+
+def from_spans(spans: Iterable[Sequence[int]]) -> list[int]:
+    """The ids of ``to_spans``."""
+    return [i for first, end in spans for i in range(first, end)]
 
 
 class Vocabulary:
@@ -86,9 +91,7 @@ class Vocabulary:
             data = json.loads(path.read_text(encoding="utf8"))
             pieces, start, scores = data["pieces"], data["hindi_start"], data["hindi_scores"]
             spans = data.get("language_pieces") or {}
-            ids = {
-                name: [i for first, end in rows for i in range(first, end)] for name, rows in spans.items()
-            }
+            ids = {name: from_spans(rows) for name, rows in spans.items()}
             return cls(pieces, start, scores, path.with_name("bpe.json"), ids)
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise ModelError(
@@ -99,9 +102,16 @@ class Vocabulary:
         """Write ``vocabulary.json``."""
         data = {
             "pieces": self.pieces, "hindi_start": self.hindi_start, "hindi_scores": self.hindi_scores,
-            "language_pieces": {name: _spans(ids) for name, ids in self.language_pieces.items()},
+            "language_pieces": {name: to_spans(ids) for name, ids in self.language_pieces.items()},
         }  # fmt: skip
         path.write_text(json.dumps(data, ensure_ascii=False, separators=(",", ":")), encoding="utf8")
+
+    def only(self, ids: Sequence[int]) -> Vocabulary:
+        """The pieces ``ids`` (sorted, null first) alone, numbered anew in their order."""
+        place = {old: new for new, old in enumerate(ids)}
+        scores = [self.hindi_scores[i - self.hindi_start] for i in ids if i >= self.hindi_start]
+        used = {name: [place[i] for i in own if i in place] for name, own in self.language_pieces.items()}
+        return Vocabulary([self.pieces[i] for i in ids], len(ids) - len(scores), scores, self._bpe_file, used)
 
     def pieces_for(self, language: str) -> list[int]:
         """Sorted ids, null first, that a text of this language may use."""

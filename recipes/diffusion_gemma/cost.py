@@ -16,7 +16,7 @@ from torch import nn
 from diffusion_asr.encoder import AcousticMemory
 from diffusion_asr.pretrained import load_parts
 from diffusion_asr.vocabulary import Vocabulary
-from recipes.diffusion_gemma.tiny import new_tiny
+from recipes.diffusion_gemma.tiny import drafted, new_tiny
 
 # From its model card and its publishers' posts (facts of July 2026); "not stated" where they do not say.
 PUBLISHED = (
@@ -56,12 +56,13 @@ def _row(name: str, model: nn.Module, vocabulary: Vocabulary, seconds: float, ro
 def table(seconds: float, rounds: int) -> str:
     """Markdown."""
     parts = load_parts("canvas-base")
+    tiny_vocabulary = parts.vocabulary.only(drafted(parts.denoiser).tolist())
     head = ("model", "parameters", f"prepare {seconds:g} s, CPU ms", "a step, CPU ms")
     rows = [
         head,
         ("---",) * len(head),
         _row("canvas-base's denoiser", parts.denoiser.float(), parts.vocabulary, seconds, rounds),
-        _row("diffusion-gemma-tiny", new_tiny(parts.denoiser).eval(), parts.vocabulary, seconds, rounds),
+        _row("diffusion-gemma-tiny", new_tiny(parts.denoiser).eval(), tiny_vocabulary, seconds, rounds),
         PUBLISHED,
     ]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)

@@ -8,7 +8,7 @@ import torch
 
 from diffusion_asr.diffusion_gemma.folder import save_model
 from diffusion_asr.pretrained import load_parts
-from recipes.diffusion_gemma.tiny import new_tiny, sizes
+from recipes.diffusion_gemma.tiny import drafted, new_tiny, sizes
 
 
 def export(run: Path, out: Path, version: str) -> None:
@@ -16,5 +16,6 @@ def export(run: Path, out: Path, version: str) -> None:
     base = load_parts("canvas-base").denoiser
     model = new_tiny(base)
     model.load_state_dict(torch.load(run / "last.pt", weights_only=True)["average"])
-    shape = sizes(base.config.vocabulary, len(base.config.languages))
-    save_model(out, model, shape, "diffusion-gemma-tiny", version)
+    used = drafted(base)
+    shape = sizes(len(used), len(base.config.languages))
+    save_model(out, model, shape, used.tolist(), "diffusion-gemma-tiny", version)

@@ -1,8 +1,9 @@
 """``diffusion-gemma-tiny``: the reference architecture on canvas-base's memory and pieces.
 
-It starts from canvas-base where shapes agree: token embeddings and slot acoustics, which become the
-projector. All layers start from random weights. It is as wide as canvas-base: half of the embeddings'
-principal components would lose most of what canvas-base writes, and its states would be no targets.
+It has the pieces that canvas-base's draft uses, and starts from canvas-base where shapes agree: token
+embeddings and slot acoustics, which become the projector. All layers start from random weights. It is as
+wide as canvas-base: half of the embeddings' principal components would lose most of what canvas-base
+writes, and its states would be no targets.
 """
 
 from __future__ import annotations
@@ -43,15 +44,22 @@ def acoustics_projector(states: int, width: int, stride: int, hidden: int | None
     return ProjectorConfig(((states, hidden, 2 * stride, stride),), (hidden, width))
 
 
+def drafted(base: CanvasDenoiser) -> Tensor:
+    """Sorted ids of the pieces that canvas-base's draft uses: it was not trained on the others, near zero."""
+    norms = base.embed_tokens.weight.float().norm(dim=1)
+    norms[0] = torch.inf  # null
+    return torch.where(norms > norms.median() / 2)[0]
+
+
 def new_tiny(base: CanvasDenoiser, **changes: int) -> DiffusionGemmaDenoiser:
     """An untrained model that starts from canvas-base's denoiser."""
-    config = base.config
-    shape = sizes(config.vocabulary, len(config.languages), **changes)
+    config, used = base.config, drafted(base)
+    shape = sizes(len(used), len(config.languages), **changes)
     projector = AudioProjector(acoustics_projector(config.d_model, shape.d_model, config.slot_frames))
-    prompt = time_prompt(config.vocabulary, config.languages)
+    prompt = time_prompt(len(used), config.languages)
     model = DiffusionGemmaDenoiser(build(shape), projector, prompt, "time")
     with torch.no_grad():
-        known = base.embed_tokens.weight.float()
+        known = base.embed_tokens.weight[used].float()
         axes = principal_axes(known, shape.d_model)
         _start_embeddings(embeddings(model.backbone), known, axes)
         _start_projector(projector, base, axes)

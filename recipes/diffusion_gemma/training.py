@@ -23,7 +23,7 @@ from diffusion_asr.diffusion_gemma.denoiser import DiffusionGemmaDenoiser, Gemma
 from diffusion_asr.diffusion_gemma.objective import corrupt, noise_level
 from diffusion_asr.pretrained import compute_dtype, load_parts
 from diffusion_asr.sampler import SamplerOptions, UniformSampler, collapse
-from recipes.diffusion_gemma.tiny import new_tiny
+from recipes.diffusion_gemma.tiny import drafted, new_tiny
 from recipes.embedded.data import Batch, Clip, batches, collate, load, training_shards
 from recipes.embedded.quick_eval import error
 from recipes.embedded.run import Run, RunOptions
@@ -56,10 +56,10 @@ class TinyOptions(RunOptions):
 
 
 class Guide:
-    """What canvas-base makes of a batch."""
+    """What canvas-base makes of a batch whose token i is its piece ``used[i]``."""
 
-    def __init__(self, teacher: CanvasDenoiser) -> None:
-        self.teacher = teacher
+    def __init__(self, teacher: CanvasDenoiser, used: Tensor) -> None:
+        self.teacher, self.used = teacher, used
 
     @torch.no_grad()
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -67,7 +67,7 @@ class Guide:
         state = self.teacher.prepare(batch.memory, batch.languages)
         pieces = torch.cat([torch.zeros(1, dtype=torch.long), batch.targets.flatten()]).unique()  # type: ignore[no-untyped-call]
         hidden = self.teacher.hidden(torch.zeros(state.slot_mask.shape, dtype=torch.long), state)
-        log_probs = self.teacher.logits(hidden, pieces).float().log_softmax(-1).clamp(min=-15)
+        log_probs = self.teacher.logits(hidden, self.used[pieces]).float().log_softmax(-1).clamp(min=-15)
         targets = torch.searchsorted(pieces, batch.targets)
         places = forced_canvas(log_probs, state.slot_mask.sum(1), targets, batch.counts)
         return hidden.float(), pieces[places]
@@ -80,10 +80,12 @@ class TinyTrainer(Run[DiffusionGemmaDenoiser, Batch]):
         torch.manual_seed(options.seed)
         random.seed(options.seed)
         parts = load_parts("canvas-base")
-        self.options, self.cache, self.vocabulary = options, work / "cache", parts.vocabulary
+        used = drafted(parts.denoiser)
+        self.options, self.cache = options, work / "cache"
+        self.vocabulary = parts.vocabulary.only(used.tolist())
         self.slot_frames = parts.denoiser.config.slot_frames
         self.dev = load([work / "cache/dev.jsonl"], self.vocabulary, self.slot_frames)
-        self.guide = Guide(parts.denoiser)
+        self.guide = Guide(parts.denoiser, used)
         self.model = new_tiny(parts.denoiser)
         known: list[torch.nn.Parameter] = []
         new: list[torch.nn.Parameter] = []

@@ -6,7 +6,7 @@ version of canvas-base is noticed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
@@ -23,6 +23,7 @@ from diffusion_asr.diffusion_gemma.prompt import Prompt
 from diffusion_asr.draft import FirstCanvas
 from diffusion_asr.errors import ModelError
 from diffusion_asr.recognizer import Parts
+from diffusion_asr.vocabulary import from_spans, to_spans
 
 KIND = "diffusion-gemma"
 _SHARED = ("encoder.safetensors", "language.safetensors", "vocabulary.json", "bpe.json")
@@ -46,12 +47,16 @@ def save_model(
     folder: Path,
     model: DiffusionGemmaDenoiser,
     sizes: BackboneConfig,
+    pieces: Sequence[int],
     name: str,
     version: str,
     base: str = "canvas-base",
     calibration: Mapping[str, float] | None = None,
 ) -> None:
-    """Write a signed folder: int8 by row with float16 scales, as canvas-base is stored."""
+    """Write a signed folder: int8 by row with float16 scales, as canvas-base is stored.
+
+    Token i of the model is the piece ``pieces[i]`` of ``base``.
+    """
     from diffusion_asr.pretrained import model_folder
 
     signed = load_config(model_folder(base))["sha256"]
@@ -62,6 +67,7 @@ def save_model(
         "denoiser": {
             "kind": KIND,
             "languages": list(model.prompt.before),
+            "pieces": to_spans(pieces),
             "slot_frames": model.projector.config.subsampling,
             "backbone": asdict(sizes),
             "projector": asdict(model.projector.config),
@@ -102,6 +108,7 @@ def load_model(folder: Path, config: Mapping[str, Any]) -> Parts:
         prompt = Prompt(
             about["prompt"]["audio"], _ids(about["prompt"]["before"]), _ids(about["prompt"]["after"])
         )
+        pieces = from_spans(about["pieces"])
         calibration = Calibration(**config["calibration"])
         title, version = str(config["name"]), str(config["version"])
         unsigned = {"backbone.safetensors", "projector.safetensors"} - set(config["sha256"])
@@ -115,6 +122,12 @@ def load_model(folder: Path, config: Mapping[str, Any]) -> Parts:
             f"{folder} was made for another {base} ({', '.join(changed)} differ): use its release"
         )
     shared = load_parts(base)
+    try:
+        vocabulary = shared.vocabulary.only(pieces)
+    except IndexError as error:
+        raise ModelError(
+            f"{folder / 'config.json'} names pieces that {base} does not have. {_HINT}"
+        ) from error
     backbone = backbones.build(sizes)
     backbones.fill(backbone, unpack(folder / "backbone.safetensors", torch.float32))
     try:
@@ -123,8 +136,8 @@ def load_model(folder: Path, config: Mapping[str, Any]) -> Parts:
         raise ModelError(f"{folder / 'projector.safetensors'} does not fit: {error}. {_HINT}") from error
     model = DiffusionGemmaDenoiser(backbone, projector, prompt, "time").eval().requires_grad_(False)
     return Parts(
-        shared.encoder, cast("Any", model), shared.language, shared.vocabulary, calibration, title, version,
-        HeardDraft(model, len(shared.vocabulary)),
+        shared.encoder, cast("Any", model), shared.language, vocabulary, calibration, title, version,
+        HeardDraft(model, len(vocabulary)),
     )  # fmt: skip
 
 

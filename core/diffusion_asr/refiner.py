@@ -117,12 +117,12 @@ class Refiner:
     def _judge(self, hidden: Tensor, tails: list[list[int]], whole: list[bool]) -> list[_Verdict]:
         """What the model says to each tail; ``hidden`` (R, D): a row a token, and one after each tail."""
         options = self.options
-        chances = self._scores(hidden).float().log_softmax(-1)
+        chances = self.scores(hidden).float().log_softmax(-1)
         ends = torch.tensor([len(t) + 1 for t in tails]).cumsum(0) - 1  # the rows that have read a whole tail
         chances[:, 0] -= options.ending
         chances[ends, 0] += options.ending + options.ending * torch.tensor(whole)
         best, places = chances.max(-1)
-        own = chances.gather(1, self._places([t for tail in tails for t in [*tail, END]])[:, None])[:, 0]
+        own = chances.gather(1, self.places([t for tail in tails for t in [*tail, END]])[:, None])[:, 0]
         # Operations are about a token that was read, so they stand one row later.
         edits = F.pad(self.model.operation(hidden).argmax(-1)[1:], (0, 1))
         edits = edits.masked_fill((best - own > options.eager) & (edits == KEEP), REPLACE)
@@ -145,11 +145,12 @@ class Refiner:
             first = end + 1
         return verdicts
 
-    def _scores(self, hidden: Tensor) -> Tensor:
+    def scores(self, hidden: Tensor) -> Tensor:
+        """(R, D) final states to (R, S) scores of ``pieces``."""
         parts = [int8.linear(hidden, t) if self._quick else hidden @ t.T for t in self._tables]
         return torch.cat(parts, dim=-1)
 
-    def _places(self, tokens: list[int]) -> Tensor:
+    def places(self, tokens: list[int]) -> Tensor:
         """Columns of the scored pieces; a token that is not scored gets the end's, and is rejected."""
         ids = torch.tensor(tokens, dtype=torch.long)
         places = torch.searchsorted(self.pieces, ids).clamp(max=len(self.pieces) - 1)
@@ -193,8 +194,8 @@ class _Stretch:
         if verdict.clean[verdict.kept] == END or at >= self.limit:
             self.now, self.done = self.now[:at], True
             return
-        repaired = _repaired(tail, verdict.clean, verdict.operations, verdict.kept)
-        self.now = (self.now[:at] + repaired + self.now[end:])[: self.limit]
+        rest = repaired(tail, verdict.clean, verdict.operations, verdict.kept)
+        self.now = (self.now[:at] + rest + self.now[end:])[: self.limit]
         self.confidence.append(verdict.chance)  # the model's own token needs no second look
 
 
@@ -203,7 +204,7 @@ def _joined(stretches: Sequence[_Stretch]) -> tuple[list[int], list[bool]]:
     return [token for s in stretches for token in s.now], sure
 
 
-def _repaired(tail: list[int], clean: list[int], operations: list[int], at: int) -> list[int]:
+def repaired(tail: list[int], clean: list[int], operations: list[int], at: int) -> list[int]:
     """The tail from the rejected token ``at`` on: the model's token, then what is left, edited."""
     token = clean[at]
     near = tail[at + 1 : at + 4]

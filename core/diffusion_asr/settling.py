@@ -1,8 +1,9 @@
 """To a settled canvas with the refiner: draft the slots, edit the tokens, place them.
 
 The canvas denoiser's first step over the slots is the draft. The refiner repairs its tokens, first in fronts
-side by side, then once more from left to right with everything heard. Forced alignment with the draft's own
-distributions puts the repaired tokens back onto the slots, so word times stay free.
+side by side, then once more from left to right with everything heard, and has second thoughts where it is
+not sure (``revision``). Forced alignment with the draft's own distributions puts the tokens back onto the
+slots, so word times stay free.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
 
 from diffusion_asr.alignment import forced_canvas
 from diffusion_asr.denoiser import CanvasDenoiser, PreparedState
@@ -20,6 +23,7 @@ from diffusion_asr.edit_denoiser import MAX_TOKENS, EditDenoiser, HeardState
 from diffusion_asr.encoder import AcousticMemory
 from diffusion_asr.fronts import Front, SlotTimes, cut
 from diffusion_asr.refiner import Refined, Refiner
+from diffusion_asr.revision import Reviser
 from diffusion_asr.sampler import Denoised, TraceStep, collapse
 from diffusion_asr.vocabulary import Vocabulary
 
@@ -28,6 +32,7 @@ LOOP = 8  # times that the same one to four tokens follow each other: nobody say
 LOST = 0.25  # of the draft's tokens: what settles to less has lost its place …
 FEW = 8  # … unless these were few, most of which may be wrong
 _LEAST = -15.0  # log-probability of a token that the draft did not think of at all
+_NEVER = -1e4  # of a text that has more tokens than the draft has slots
 
 
 class _Draft(NamedTuple):
@@ -80,7 +85,9 @@ class Settler:
         if not any(front.tokens for front in fronts) or not passes:
             return _traced(first, canvas[0], []) if trace else first
         heard = self.model.prepare(memory, [language])
-        found = settled_in_fronts(self._refiner(pieces), heard, fronts, passes)
+        refiner = self._refiner(pieces)
+        found = settled_in_fronts(refiner, heard, fronts, passes)
+        found = self._revised(refiner, heard, found, draft, passes)
         settled = self._placed(found, draft)
         if not trace:
             return settled
@@ -96,24 +103,64 @@ class Settler:
             self._refiners.append(known)
         return known
 
+    def _revised(
+        self, refiner: Refiner, heard: HeardState, found: Refined, draft: _Draft, passes: int
+    ) -> Refined:
+        """Second thoughts with the passes that are left, unless the draft will be kept anyway."""
+        left = passes - found.steps
+        if not found.tokens or left < 1 or self._useless(found.tokens, draft):
+            return found
+
+        def chances(texts: Sequence[Sequence[int]]) -> list[float]:
+            return self._chances(texts, draft)
+
+        better = Reviser(refiner, heard, chances, self._words).revise(found.tokens, left)
+        if self._useless(better.tokens, draft):
+            return found
+        history = found.history + better.history
+        return Refined(better.tokens, better.confidence, len(history), history)
+
+    def _chances(self, texts: Sequence[Sequence[int]], draft: _Draft) -> list[float]:
+        """CTC's log-probability of each text in the draft's slots."""
+        used, heard = self._heard(draft, {token for text in texts for token in text})
+        rows = [torch.searchsorted(used, torch.tensor(text, dtype=torch.long)) for text in texts]
+        slots = heard[0][:, None].expand(-1, len(texts), -1)
+        sizes, counts = torch.full((len(texts),), len(slots)), torch.tensor([len(text) for text in texts])
+        losses = F.ctc_loss(slots, pad_sequence(rows, batch_first=True), sizes, counts, reduction="none")
+        return (-losses).clamp(min=_NEVER).tolist()
+
+    def _heard(self, draft: _Draft, tokens: set[int]) -> tuple[Tensor, Tensor]:
+        """Sorted ids (U,) of null and ``tokens``, and their log-probabilities in the slots, (1, L, U)."""
+        used = torch.tensor(sorted({0, *tokens}))
+        scores = self.denoiser.logits(draft.hidden, used).float()
+        return used, (scores - draft.total[..., None]).clamp(min=_LEAST)
+
+    def _words(self, token: int) -> str:
+        """What of a token is a matter of words: not its case, nor its marks and spaces."""
+        text = self.vocabulary.bytes_of(token).decode(errors="replace").casefold()
+        return "".join(c for c in text if c.isalnum() or not c.isascii())
+
     def _fronts(self, canvas: Tensor, language: str, frames: int) -> list[Front]:
         """The draft's tokens as one front, or as many as the model was trained for."""
         most = self.model.config.front or len(canvas)
         return cut(collapse(canvas), self.vocabulary, language, most, self._times, frames)
 
+    def _useless(self, tokens: Sequence[int], draft: _Draft) -> bool:
+        """Whether they do not fit the slots, or the refiner went astray."""
+        needed = len(tokens) + sum(a == b for a, b in pairwise(tokens))
+        canvas = draft.denoised.canvas
+        return needed > len(canvas) or astray(tokens, [token for token, _, _ in collapse(canvas)])
+
     def _placed(self, found: Refined, draft: _Draft) -> Denoised:
         """The tokens on their slots; the draft where they do not fit or the refiner went astray."""
         tokens, first, size = found.tokens, draft.denoised, len(draft.denoised.canvas)
-        needed = len(tokens) + sum(a == b for a, b in pairwise(tokens))
-        if needed > size or astray(tokens, [token for token, _, _ in collapse(first.canvas)]):
+        if self._useless(tokens, draft):
             return Denoised(first.canvas, first.confidence, 1 + found.steps)
         if not tokens:
             return Denoised(torch.zeros_like(first.canvas), first.confidence, 1 + found.steps)
-        used = torch.tensor(sorted({0, *tokens}))
+        used, heard = self._heard(draft, set(tokens))
         targets = torch.searchsorted(used, torch.tensor([tokens]))
         slots, count = torch.tensor([size]), torch.tensor([len(tokens)])
-        scores = self.denoiser.logits(draft.hidden, used).float()
-        heard = (scores - draft.total[..., None]).clamp(min=_LEAST)
         placed = used[forced_canvas(heard, slots, targets, count)[0]]
         confidence = torch.ones(len(placed))
         for (_, a, b), chance in zip(collapse(placed), found.confidence, strict=True):

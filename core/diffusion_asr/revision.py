@@ -54,7 +54,7 @@ class RevisionOptions:
     gap: float = 3.0
     hopeless: float = 6.0
     reach: int = 8
-    heard: float = 0.15
+    heard: float = 0.12
     longer: float = 0.5
 
 

@@ -208,26 +208,33 @@ class Reviser:
         """One pass over all branches."""
         model, refiner = self.refiner.model, self.refiner
         hidden = self._side_by_side(text, live)
-        scores = refiner.scores(hidden).float()
-        total = scores.logsumexp(-1, keepdim=True)
-        # As in settling, the draft has a say in where the text ends.
-        ends = torch.tensor([len(b.seen) for b in live]).cumsum(0) - 1
-        last = torch.tensor([b.last for b in live])
-        scores[:, 0] -= refiner.options.ending
-        scores[ends[last], 0] += refiner.options.ending
+        ends = torch.tensor([len(b.seen) for b in live]).cumsum(0)
         following = [t for b in live for t in [*b.tokens[1:], END][: len(b.seen)]]
-        own = scores.gather(1, refiner.places(following)[:, None])
-        best, places = scores.max(-1, keepdim=True)
+        # As in settling, the draft has a say in where the text ends.
+        ending = torch.full((len(hidden),), -refiner.options.ending)
+        ending[ends[torch.tensor([b.last for b in live])] - 1] = 0.0
+        inputs = hidden, refiner.places(following), ending
+        split = zip(*(torch.split(column, _ROWS) for column in inputs), strict=True)
+        parts = [self._judged(*part) for part in split]
+        best, own, places = (torch.cat(column) for column in zip(*parts, strict=True))
         columns = (
-            (best - own > refiner.options.slack)[:, 0].tolist(),
-            (own - total)[:, 0].tolist(),
-            refiner.pieces[places[:, 0]].tolist(),
-            (best - total)[:, 0].tolist(),
+            (best - own > refiner.options.slack).tolist(),
+            own.tolist(),
+            refiner.pieces[places].tolist(),
+            best.tolist(),
             model.operation(hidden).argmax(-1).tolist(),
         )
-        for branch, end in zip(live, (ends + 1).tolist(), strict=True):
+        for branch, end in zip(live, ends.tolist(), strict=True):
             first = end - len(branch.seen)
             branch.grow(Rows(*(column[first:end] for column in columns)), text.tokens)
+
+    def _judged(self, hidden: Tensor, following: Tensor, ending: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Log-probabilities (R,) of the best token and of the ``following`` one; the best's place."""
+        scores = self.refiner.scores(hidden).float()
+        total = scores.logsumexp(-1)
+        scores[:, 0] += ending
+        best, places = scores.max(-1)
+        return best - total, scores.gather(1, following[:, None])[:, 0] - total, places
 
     def _side_by_side(self, text: _Text, live: list[Branch]) -> Tensor:
         """Final states (R, D), a row for each token that the branches read."""

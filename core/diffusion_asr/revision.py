@@ -20,7 +20,7 @@ from torch import Tensor
 
 from diffusion_asr.branches import Branch, Rows
 from diffusion_asr.denoiser import PROMPT, DecoderLayer
-from diffusion_asr.edit_denoiser import END, HeardState
+from diffusion_asr.edit_denoiser import END, MAX_TOKENS, HeardState
 from diffusion_asr.refiner import Refined, Refiner
 
 _ROWS = 32  # scored at a time: each is a fifth of a megabyte
@@ -108,7 +108,7 @@ class Reviser:
                 break
             branches = self._branches(text, history)
             changed = self._changed(text, branches) if branches else text.tokens
-            if changed == text.tokens:
+            if changed == text.tokens or len(changed) > MAX_TOKENS:
                 break
             better = self._read(changed, text, history)
             before, after = self.heard([text.tokens, changed])
@@ -126,21 +126,21 @@ class Reviser:
         """One pass over what of a text is new since ``before``."""
         history.append((tokens, [True] * len(tokens)))
         model, state = self.refiner.model, self.state
-        same = 0 if before is None else _alike(before.tokens, tokens)
-        first = (
-            PROMPT - 1 + same if before else 0
-        )  # the input whose state says what comes after what is the same
+        same, first, known = 0, 0, None
+        if before is not None:
+            same = _alike(before.tokens, tokens)
+            first = PROMPT - 1 + same  # the first input whose state says something new
+            known = [(k[:, :, :first], v[:, :, :first]) for k, v in before.pairs]
         new = model.embed_tokens(torch.tensor(tokens, dtype=torch.long)).to(state.prompt.dtype)
         x = torch.cat([state.prompt[0], new]) + model.embed_positions.weight[: PROMPT + len(tokens)]
         mask = torch.ones(len(x), len(x), dtype=torch.bool).tril()[first:]
-        known = None if before is None else [(k[:, :, :first], v[:, :, :first]) for k, v in before.pairs]
         hidden, pairs = self._through(x[first:], known, mask)
-        kept = [] if before is None else before.chances[:same]
-        doubts = [] if before is None else [d for d in before.doubts if d.place < same]
-        rows = hidden if before else hidden[PROMPT - 1 :]
-        chances, more = self._scored(rows, tokens[same:], same)
-        found = sorted([*doubts, *more], key=lambda d: d.gap)
-        return _Text(tokens, kept + chances, found, pairs)
+        said = len(tokens) - same + 1  # a row for each new token, and one for the end
+        chances, doubts = self._scored(hidden[-said:], tokens[same:], same)
+        if before is not None:
+            chances = before.chances[:same] + chances
+            doubts += [d for d in before.doubts if d.place < same]
+        return _Text(tokens, chances, sorted(doubts, key=lambda d: d.gap), pairs)
 
     def _through(self, x: Tensor, known: _Pairs | None, mask: Tensor) -> tuple[Tensor, _Pairs]:
         """Inputs (n, D) that follow ``known`` to final states (n, D)."""
@@ -210,7 +210,7 @@ class Reviser:
         hidden = self._side_by_side(text, live)
         ends = torch.tensor([len(b.seen) for b in live]).cumsum(0)
         following = [t for b in live for t in [*b.tokens[1:], END][: len(b.seen)]]
-        # As in settling, the draft has a say in where the text ends.
+        # The text has a say in where it ends: the end is less likely while some of it is left.
         ending = torch.full((len(hidden),), -refiner.options.ending)
         ending[ends[torch.tensor([b.last for b in live])] - 1] = 0.0
         inputs = hidden, refiner.places(following), ending

@@ -9,6 +9,7 @@ slots, so word times stay free.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -110,17 +111,14 @@ class Settler:
         left = passes - found.steps
         if not found.tokens or left < 1 or self._useless(found.tokens, draft):
             return found
-
-        def chances(texts: Sequence[Sequence[int]]) -> list[float]:
-            return self._chances(texts, draft)
-
-        better = Reviser(refiner, heard, chances, self._words).revise(found.tokens, left)
+        reviser = Reviser(refiner, heard, partial(self._chances, draft), self._words)
+        better = reviser.revise(found.tokens, left)
         if self._useless(better.tokens, draft):
             return found
         history = found.history + better.history
         return Refined(better.tokens, better.confidence, len(history), history)
 
-    def _chances(self, texts: Sequence[Sequence[int]], draft: _Draft) -> list[float]:
+    def _chances(self, draft: _Draft, texts: Sequence[Sequence[int]]) -> list[float]:
         """CTC's log-probability of each text in the draft's slots."""
         used, heard = self._heard(draft, {token for text in texts for token in text})
         rows = [torch.searchsorted(used, torch.tensor(text, dtype=torch.long)) for text in texts]

@@ -36,15 +36,45 @@ def test_freed_memory_goes_back_to_the_system() -> None:
     assert int(found.stdout) > 150e6  # of 240 MB
 
 
+MAPPED = """
+import sys
+from diffusion_asr.memory import map_large_blocks
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+if sys.argv[1] == "mapped":
+    map_large_blocks()
+bytearray(16 << 20)  # freed: from now on glibc would have such blocks on its heap
+freed, kept = [], []
+for _ in range(50):
+    freed.append(b"1" * (4 << 20))
+    kept.append(bytearray(100_000))
+before = resident()
+freed.clear()
+print(before - resident())
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="not glibc")
+def test_large_blocks_go_back_at_once() -> None:
+    env = os.environ | {"PYTHONPATH": str(Path(memory.__file__).parents[1])}
+    freed = []
+    for how in ("mapped", "heap"):
+        code = [sys.executable, "-c", MAPPED, how]
+        found = subprocess.run(code, env=env, capture_output=True, text=True, check=True)
+        freed.append(int(found.stdout))
+    assert freed[0] > 180e6 > freed[1]  # of 210 MB
+
+
 def test_without_glibc_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     def none(_: object) -> None:
         raise OSError("no such library")
 
     monkeypatch.setattr(ctypes, "CDLL", none)
-    memory._trim.cache_clear()
+    memory._glibc.cache_clear()
     memory.give_back()
+    memory.map_large_blocks()
     monkeypatch.undo()
-    memory._trim.cache_clear()
+    memory._glibc.cache_clear()
 
 
 def test_the_users_own_limit_of_kernels_stays(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,8 @@
 """Keep the peak of a long recording at that of its longest window.
 
 Windows differ in length, so each leaves holes of other sizes in glibc's heap, and oneDNN compiles and keeps
-kernels for every shape that it meets (1,024 by default): an hour would grow by some 400 MB.
+kernels for every shape that it meets (1,024 by default): an hour would grow by some 400 MB. A single window
+leaves holes as well, 100 MB of them, unless large blocks are kept off the heap.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import os
 from collections.abc import Callable
 
 _KERNELS = "32"  # more than one window needs
+_LARGE = 1 << 20  # bytes; less would map and unmap without end
+_MMAP_THRESHOLD = -3  # glibc's name for it in mallopt(3)
 
 
 def keep_few_kernels() -> None:
@@ -19,16 +22,27 @@ def keep_few_kernels() -> None:
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", _KERNELS)
 
 
+def map_large_blocks() -> None:
+    """Have glibc map each large block by itself and unmap it when it is freed; holds for the whole process.
+
+    Left alone, glibc puts blocks of up to 32 MB on its heap as soon as one of their size was freed.
+    """
+    option = _glibc("mallopt")
+    if option is not None and "MALLOC_MMAP_THRESHOLD_" not in os.environ:
+        option(_MMAP_THRESHOLD, _LARGE)
+
+
 def give_back() -> None:
     """Return free heap to the system (some 10 ms); does nothing where libc is not glibc."""
-    trim = _trim()
+    trim = _glibc("malloc_trim")
     if trim is not None:
         trim(0)
 
 
 @functools.cache
-def _trim() -> Callable[[int], int] | None:
+def _glibc(name: str) -> Callable[..., int] | None:
     try:
-        return ctypes.CDLL(None).malloc_trim
+        found: Callable[..., int] = getattr(ctypes.CDLL(None), name)
     except (OSError, AttributeError, TypeError):
         return None
+    return found

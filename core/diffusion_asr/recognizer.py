@@ -182,6 +182,7 @@ class Recognizer:
         """One clip alone: a padded batch rounds differently in bf16, and then the text may differ."""
         parts = self.parts
         state = parts.denoiser.prepare(memory, [language])
+        slots = state.slots
         draft = parts.draft.first_canvas(state).canvas if init == "draft" else None
         noise = torch.Generator().manual_seed(seed)
         pieces = self._pieces[language]
@@ -191,12 +192,14 @@ class Recognizer:
             if self._settler is None:
                 lag = parts.calibration.lag
                 self._settler = Settler(parts.denoiser, parts.refiner, parts.vocabulary, lag)
-            clip = self._settler.settle(memory, state, language, draft, pieces, options.steps, trace)
+            drafted = self._settler.draft(state, draft, pieces)
+            del state  # the refiner prepares as much again
+            clip = self._settler.settle(memory, drafted, language, pieces, options.steps, trace)
         else:
             (clip,) = self._sampler.sample(state, options, noise, draft, trace, pieces)
         words = to_words(
             clip,
-            times=state.slots.times[0] / memory.frame_rate,
+            times=slots.times[0] / memory.frame_rate,
             slot_seconds=parts.denoiser.config.slot_frames / memory.frame_rate,
             seconds=float(memory.seconds[0]),
             vocabulary=parts.vocabulary,

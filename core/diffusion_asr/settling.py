@@ -36,9 +36,10 @@ _LEAST = -15.0  # log-probability of a token that the draft did not think of at 
 _NEVER = -1e4  # of a text that has more tokens than the draft has slots
 
 
-class _Draft(NamedTuple):
+class Drafted(NamedTuple):
     """The canvas denoiser's first step, and what tells the log-probability of any piece in it."""
 
+    before: Tensor  # (L,) the canvas that it read
     denoised: Denoised
     hidden: Tensor  # (1, L, D)
     total: Tensor  # (1, L) see ``CanvasDenoiser.likeliest``
@@ -56,12 +57,21 @@ class Settler:
         self._refiners: list[Refiner] = []
 
     @torch.inference_mode()
+    def draft(self, state: PreparedState, canvas: Tensor, pieces: Tensor) -> Drafted:
+        """The first step: ``canvas`` (1, L) is noise, or all null; for the rest see ``settle``.
+
+        It is apart so that ``state``, 40 MB in 30 s, can go before the refiner prepares its own.
+        """
+        hidden = self.denoiser.hidden(canvas, state)
+        best, places, total = self.denoiser.likeliest(hidden, pieces)
+        return Drafted(canvas[0], Denoised(pieces[places[0]], best[0].exp(), 1), hidden, total)
+
+    @torch.inference_mode()
     def settle(
         self,
         memory: AcousticMemory,
-        state: PreparedState,
+        draft: Drafted,
         language: str,
-        canvas: Tensor,
         pieces: Tensor,
         steps: int | None,
         trace: bool = False,
@@ -70,21 +80,17 @@ class Settler:
 
         Args:
             memory: A batch of one.
-            state: What ``denoiser.prepare`` made of it.
+            draft: What ``draft`` made of it.
             language: Its code.
-            canvas: (1, L) the first canvas: noise, or all null.
             pieces: (S,) sorted ids, null first, that the answer may use.
             steps: At most so many passes, of which the draft is one; None goes on until nothing changes.
             trace: Keep every step.
         """
-        hidden = self.denoiser.hidden(canvas, state)
-        best, places, total = self.denoiser.likeliest(hidden, pieces)
-        draft = _Draft(Denoised(pieces[places[0]], best[0].exp(), 1), hidden, total)
-        first = draft.denoised
+        first, canvas = draft.denoised, draft.before
         passes = MAX_TOKENS if steps is None else steps - 1
         fronts = self._fronts(first.canvas, language, memory.states.shape[1])
         if not any(front.tokens for front in fronts) or not passes:
-            return _traced(first, canvas[0], []) if trace else first
+            return _traced(first, canvas, []) if trace else first
         heard = self.model.prepare(memory, [language])
         refiner = self._refiner(pieces)
         found = settled_in_fronts(refiner, heard, fronts, passes)
@@ -94,7 +100,7 @@ class Settler:
             return settled
         later = found.history[1:]
         history = [self._placed(_as_refined(*read), draft) for read in later]
-        return _traced(first, canvas[0], [*history, settled])
+        return _traced(first, canvas, [*history, settled])
 
     def _refiner(self, pieces: Tensor) -> Refiner:
         """One for each set of pieces: languages that share it share its table (a quarter of 80 MB)."""
@@ -105,7 +111,7 @@ class Settler:
         return known
 
     def _revised(
-        self, refiner: Refiner, heard: HeardState, found: Refined, draft: _Draft, passes: int
+        self, refiner: Refiner, heard: HeardState, found: Refined, draft: Drafted, passes: int
     ) -> Refined:
         """Second thoughts with the passes that are left, unless the draft will be kept anyway."""
         left = passes - found.steps
@@ -118,7 +124,7 @@ class Settler:
         history = found.history + better.history
         return Refined(better.tokens, better.confidence, len(history), history)
 
-    def _chances(self, draft: _Draft, texts: Sequence[Sequence[int]]) -> list[float]:
+    def _chances(self, draft: Drafted, texts: Sequence[Sequence[int]]) -> list[float]:
         """CTC's log-probability of each text in the draft's slots."""
         used, heard = self._heard(draft, {token for text in texts for token in text})
         rows = [torch.searchsorted(used, torch.tensor(text, dtype=torch.long)) for text in texts]
@@ -127,7 +133,7 @@ class Settler:
         losses = F.ctc_loss(slots, pad_sequence(rows, batch_first=True), sizes, counts, reduction="none")
         return (-losses).clamp(min=_NEVER).tolist()
 
-    def _heard(self, draft: _Draft, tokens: set[int]) -> tuple[Tensor, Tensor]:
+    def _heard(self, draft: Drafted, tokens: set[int]) -> tuple[Tensor, Tensor]:
         """Sorted ids (U,) of null and ``tokens``, and their log-probabilities in the slots, (1, L, U)."""
         used = torch.tensor(sorted({0, *tokens}))
         scores = self.denoiser.logits(draft.hidden, used).float()
@@ -143,13 +149,13 @@ class Settler:
         most = self.model.config.front or len(canvas)
         return cut(collapse(canvas), self.vocabulary, language, most, self._times, frames)
 
-    def _useless(self, tokens: Sequence[int], draft: _Draft) -> bool:
+    def _useless(self, tokens: Sequence[int], draft: Drafted) -> bool:
         """Whether they do not fit the slots, or the refiner went astray."""
         needed = len(tokens) + sum(a == b for a, b in pairwise(tokens))
         canvas = draft.denoised.canvas
         return needed > len(canvas) or astray(tokens, [token for token, _, _ in collapse(canvas)])
 
-    def _placed(self, found: Refined, draft: _Draft) -> Denoised:
+    def _placed(self, found: Refined, draft: Drafted) -> Denoised:
         """The tokens on their slots; the draft where they do not fit or the refiner went astray."""
         tokens, first, size = found.tokens, draft.denoised, len(draft.denoised.canvas)
         if self._useless(tokens, draft):

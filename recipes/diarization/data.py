@@ -95,19 +95,23 @@ def meetings(folder: Path) -> list[Recording]:
 @cache
 def librispeech(part: str, shared: Path = SHARED) -> dict[str, tuple[Samples, ...]]:
     """Stretches of speech by speaker (train-clean-100, about 12 s each speaker), cut at pauses."""
-    folder = shared / "speech"
-    lines = (folder / "manifest.jsonl").read_text(encoding="utf8").splitlines()
+    detector = SpeechDetector()
+    voices: dict[str, list[Samples]] = {}
+    for row in librispeech_rows(part, shared):
+        samples = audio.read(shared / "speech" / row["audio_filepath"])
+        voices.setdefault(row["speaker"], []).extend(_stretches(samples, detector))
+    return {name: tuple(pieces) for name, pieces in sorted(voices.items())}
+
+
+def librispeech_rows(part: str, shared: Path = SHARED) -> list[dict[str, Any]]:
+    """What the manifest of shared/data tells of a part's clips."""
+    lines = (shared / "speech/manifest.jsonl").read_text(encoding="utf8").splitlines()
     rows = [row for row in map(json.loads, lines) if row["source"] == "LibriSpeech train-clean-100"]
     speakers = sorted({row["speaker"] for row in rows})
     np.random.default_rng(0).shuffle(speakers)
     first, last = (round(share * len(speakers)) for share in SPEAKERS[part])
     chosen = set(speakers[first:last])
-    detector = SpeechDetector()
-    voices: dict[str, list[Samples]] = {name: [] for name in sorted(chosen)}
-    for row in rows:
-        if row["speaker"] in chosen:
-            voices[row["speaker"]] += _stretches(audio.read(folder / row["audio_filepath"]), detector)
-    return {name: tuple(pieces) for name, pieces in voices.items()}
+    return [row for row in rows if row["speaker"] in chosen]
 
 
 def _stretches(samples: Samples, detector: SpeechDetector) -> list[Samples]:

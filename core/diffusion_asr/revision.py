@@ -54,7 +54,7 @@ class RevisionOptions:
     gap: float = 4.0
     hopeless: float = 6.0
     reach: int = 12
-    heard: float = 0.1
+    heard: float = 0.08
     longer: float = 0.5
 
 

@@ -1,8 +1,9 @@
 """Keep the peak of a long recording at that of its longest window.
 
-Windows differ in length, so each leaves holes of other sizes in glibc's heap, and oneDNN compiles and keeps
-kernels for every shape that it meets (1,024 by default): an hour would grow by some 400 MB. A single window
-leaves holes as well, 100 MB of them, unless large blocks are kept off the heap.
+Windows differ in length, so each leaves holes of other sizes in glibc's heap, and oneDNN and ideep, through
+which torch calls it, each keep a kernel for every shape that they meet (1,024 by default, some 0.3 MB each):
+an hour would grow by some 500 MB. A single window leaves holes as well, 100 MB of them, unless large blocks
+are kept off the heap.
 """
 
 from __future__ import annotations
@@ -13,13 +14,15 @@ import os
 from collections.abc import Callable
 
 _KERNELS = "32"  # more than one window needs
+_CACHES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")  # oneDNN's and ideep's
 _LARGE = 1 << 20  # bytes; less would map and unmap without end
 _MMAP_THRESHOLD = -3  # glibc's name for it in mallopt(3)
 
 
 def keep_few_kernels() -> None:
-    """Bound oneDNN's cache of compiled kernels; has to come before torch is imported."""
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", _KERNELS)
+    """Bound the caches of compiled kernels; has to come before torch is imported."""
+    for name in _CACHES:
+        os.environ.setdefault(name, _KERNELS)
 
 
 def map_large_blocks() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import subprocess
 import sys
@@ -75,6 +76,21 @@ def test_without_glibc_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     memory.map_large_blocks()
     monkeypatch.undo()
     memory._glibc.cache_clear()
+
+
+def test_garbage_is_looked_for_again_after_a_start() -> None:
+    def fail() -> None:
+        with memory.uncollected():
+            assert not gc.isenabled()
+            raise ValueError("cut short")
+
+    try:
+        with pytest.raises(ValueError, match="cut short"):
+            fail()
+        assert gc.isenabled()
+        assert gc.get_freeze_count() > 0
+    finally:
+        gc.unfreeze()
 
 
 @pytest.mark.parametrize("name", ["ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"])

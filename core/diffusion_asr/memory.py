@@ -8,10 +8,12 @@ are kept off the heap.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
+import gc
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 _KERNELS = "32"  # more than one window needs
 _CACHES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")  # oneDNN's and ideep's
@@ -33,6 +35,22 @@ def map_large_blocks() -> None:
     option = _glibc("mallopt")
     if option is not None and "MALLOC_MMAP_THRESHOLD_" not in os.environ:
         option(_MMAP_THRESHOLD, _LARGE)
+
+
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Do what only makes objects that stay, as importing torch does, without looking for garbage meanwhile.
+
+    The collector would go through them again and again: a sixth of torch's import.
+    """
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()  # nor are they looked at later
+        if collecting:
+            gc.enable()
 
 
 def give_back() -> None:

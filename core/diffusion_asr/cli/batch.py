@@ -22,6 +22,7 @@ from diffusion_asr.cli.report import (
 from diffusion_asr.cli.sinks import OutputError, Sink
 from diffusion_asr.cli.trace import trace_lines
 from diffusion_asr.errors import DiffusionASRError, LanguageError
+from diffusion_asr.memory import uncollected
 from diffusion_asr.transcript import Transcript
 
 if TYPE_CHECKING:
@@ -85,13 +86,14 @@ class Batch:
         return True
 
     def _load(self) -> Recognizer:
-        import torch
+        with uncollected():
+            import torch
 
-        from diffusion_asr.recognizer import Recognizer
+            from diffusion_asr.recognizer import Recognizer
 
-        if self.settings.threads is not None:
-            torch.set_num_threads(self.settings.threads)
-        recognizer = Recognizer.from_pretrained(self.settings.model)
+            if self.settings.threads is not None:
+                torch.set_num_threads(self.settings.threads)
+            recognizer = Recognizer.from_pretrained(self.settings.model)
         try:
             recognizer.check_language(self.settings.language)
         except LanguageError as error:

@@ -129,7 +129,14 @@ class DecoderLayer(nn.Module):
         self, x: Tensor, self_bias: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None
     ) -> Tensor:
         """(B, P + L, D) to (B, P + L, D)."""
-        x = x + self.self_attn(self.self_attn_layer_norm(x), self_bias)
+        return self.informed(self.listened(x, self_bias), keys, values, bias)
+
+    def listened(self, x: Tensor, self_bias: Tensor) -> Tensor:
+        """``forward`` up to its cross-attention."""
+        return x + self.self_attn(self.self_attn_layer_norm(x), self_bias)  # type: ignore[no-any-return]
+
+    def informed(self, x: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None = None) -> Tensor:
+        """``forward`` from its cross-attention on."""
         x = x + self.encoder_attn.attend(self.encoder_attn_layer_norm(x), keys, values, bias)
         return x + self.fc2(F.gelu(self.fc1(self.final_layer_norm(x))))  # type: ignore[no-any-return]
 
@@ -152,8 +159,7 @@ class DecoderLayer(nn.Module):
             k, v = torch.cat([known[0], k], dim=2), torch.cat([known[1], v], dim=2)
         seen = F.scaled_dot_product_attention(own.split(own.q_proj(normed)), k, v, attn_mask=mask)
         x = x + own.out_proj(seen.transpose(1, 2).flatten(2))
-        x = x + self.encoder_attn.attend(self.encoder_attn_layer_norm(x), keys, values, heard)
-        return x + self.fc2(F.gelu(self.fc1(self.final_layer_norm(x)))), (k, v)
+        return self.informed(x, keys, values, heard), (k, v)
 
 
 def time_buckets(difference: Tensor, count: int) -> Tensor:

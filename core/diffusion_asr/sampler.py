@@ -67,12 +67,14 @@ class Denoised:
         confidence: (L,) probability of each slot's token in the last step.
         steps: Denoising steps taken.
         trace: Every step, if it was asked for.
+        starts: Seconds at which the canvas's tokens begin; empty where only the slots tell.
     """
 
     canvas: Tensor
     confidence: Tensor
     steps: int
     trace: tuple[TraceStep, ...] = ()
+    starts: tuple[float, ...] = ()
 
 
 def collapse(canvas: Tensor) -> list[tuple[int, int, int]]:

@@ -9,6 +9,7 @@ slots, so word times stay free.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
@@ -26,6 +27,7 @@ from diffusion_asr.fronts import Front, SlotTimes, cut
 from diffusion_asr.refiner import Refined, Refiner
 from diffusion_asr.revision import Reviser
 from diffusion_asr.sampler import Denoised, TraceStep, collapse
+from diffusion_asr.timing import token_starts
 from diffusion_asr.vocabulary import Vocabulary
 
 FRONT_SHARE = 0.7  # of a limited number of passes
@@ -96,6 +98,11 @@ class Settler:
         found = settled_in_fronts(refiner, heard, fronts, passes)
         found = self._revised(refiner, heard, found, draft, passes)
         settled = self._placed(found, draft)
+        if found.steps and len(collapse(settled.canvas)) == len(
+            found.tokens
+        ):  # not the draft, kept after all
+            frames = token_starts(self.model, heard, found.tokens)
+            settled = replace(settled, starts=tuple(frame / memory.frame_rate for frame in frames))
         if not trace:
             return settled
         later = found.history[1:]
@@ -220,4 +227,4 @@ def _traced(first: Denoised, canvas: Tensor, later: list[Denoised]) -> Denoised:
         kept = now.confidence != 0.5 if n <= len(later) else torch.ones_like(steps[0].accepted)
         steps.append(TraceStep(n, before.canvas, now.canvas, now.confidence, kept))
         before = now
-    return Denoised(before.canvas, before.confidence, len(steps), tuple(steps))
+    return Denoised(before.canvas, before.confidence, len(steps), tuple(steps), before.starts)

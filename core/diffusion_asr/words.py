@@ -1,8 +1,9 @@
 """From a settled canvas to words with times and confidence.
 
-Slots know when they are, so a token starts where its run of slots starts (a measured lag later, see
-``heard_at``). A word ends where its last token's run ends, stretched towards the next word by at most
-``TAIL`` because the canvas marks where a token is recognised, not how long it rings.
+A token starts where the refiner's attention says so (see ``timing``). Without that its slots tell, as they
+know when they are: it starts where its run of slots starts, a measured lag later (see ``heard_at``). A word
+ends where its last token's run ends, stretched towards the next word by at most ``TAIL`` because the canvas
+marks where a token is recognised, not how long it rings.
 """
 
 from __future__ import annotations
@@ -23,12 +24,13 @@ RAMP = 1.2  # seconds from a clip's start in which its canvas comes to run ahead
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """One recognised piece: its UTF-8 bytes, first and last slot, probability."""
+    """One recognised piece: its UTF-8 bytes, first and last slot, probability, start in seconds if told."""
 
     data: bytes
     first: int
     last: int
     probability: float
+    start: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +65,10 @@ def heard_at(seconds: float, lag: float) -> float:
 
 def tokens(clip: Denoised, vocabulary: Vocabulary) -> list[Token]:
     """Collapsed tokens; a run's probability is that of its surest slot."""
+    runs = collapse(clip.canvas)
     return [
-        Token(vocabulary.bytes_of(t), a, b, float(clip.confidence[a : b + 1].max()))
-        for t, a, b in collapse(clip.canvas)
+        Token(vocabulary.bytes_of(t), a, b, float(clip.confidence[a : b + 1].max()), start)
+        for (t, a, b), start in zip(runs, clip.starts or [None] * len(runs), strict=True)
     ]
 
 
@@ -84,7 +87,7 @@ def characters(pieces: list[Token]) -> list[Token]:
         if out and _is_torn(out[-1].data):
             torn = out.pop()
             sure = min(torn.probability, piece.probability)
-            piece = Token(torn.data + piece.data, torn.first, piece.last, sure)
+            piece = Token(torn.data + piece.data, torn.first, piece.last, sure, torn.start)
         out.append(piece)
     return out
 
@@ -134,15 +137,16 @@ def to_words(
     def heard(slot: int, edge: float) -> float:
         return max(0.0, heard_at(float(times[slot]) + edge * slot_seconds, calibration.lag))
 
-    starts = [min(heard(g[0].first, -0.5), seconds) for g in groups]
+    told = [heard(g[0].first, -0.5) if g[0].start is None else g[0].start for g in groups]
+    starts = [min(start, seconds) for start in told]
     out = []
     for n, pieces in enumerate(groups):
         text = b"".join(p.data for p in pieces).decode("utf8", errors="ignore").strip()
         if not text:
             continue
         following = starts[n + 1] if n + 1 < len(starts) else seconds
-        end = heard(pieces[-1].last, 0.5)
-        end = min(max(end, min(following, end + TAIL)), seconds)
+        end = max(heard(pieces[-1].last, 0.5), pieces[-1].start or 0.0)
+        end = min(max(end, min(following, end + TAIL)), following, seconds)
         sure = sum(math.log(max(p.probability, 1e-6)) for p in pieces) / len(pieces)
         out.append(
             Word(text, round(starts[n], 3), round(max(end, starts[n]), 3), round(calibration(sure), 4))

@@ -1,5 +1,7 @@
 """By how much a model's slots run ahead of the speech, measured against Whisper's word times.
 
+On the draft: settled words have their starts from the refiner's attention (``timing``), not from slots.
+
 Whisper's times come from its cross-attention (dynamic time warping, through faster-whisper), so they are no
 truth, but they do not drift. Training clips only; words in the first seconds are left out (``words.RAMP``).
 """
@@ -60,20 +62,24 @@ def measure(work: Path, shared: Path, model: str, most: int = 12) -> float:
     known = asr.parts.calibration
     asr.parts = replace(asr.parts, calibration=replace(known, lag=0.0))
     found: dict[str, list[float]] = {lang: [] for lang in LANGUAGES}
+    placed: dict[str, list[float]] = {lang: [] for lang in LANGUAGES}
     for row in training_clips(shared, most):
         samples: np.ndarray = audio.read(Path(row["path"]))
         segments, _ = whisper.transcribe(samples, language=row["lang"], beam_size=1, word_timestamps=True)
         reference = [Timed(w.word, w.start) for s in segments for w in s.words or ()]
-        words = [Timed(w.text, w.start) for w in asr.transcribe(samples, language=row["lang"]).words]
-        found[row["lang"]] += differences(reference, words, RAMP)
-    medians = {}
-    for lang, values in found.items():
-        if values:
-            medians[lang] = median(values)
-            low, high = np.percentile(values, (10, 90))
-            print(
-                f"{lang}: {len(values)} words, median {medians[lang]:.2f} s, 80 % in {low:.2f} to {high:.2f}"
-            )
+        draft, settled = (
+            [Timed(w.text, w.start) for w in asr.transcribe(samples, language=row["lang"], steps=steps).words]
+            for steps in (1, None)
+        )
+        found[row["lang"]] += differences(reference, draft, RAMP)
+        placed[row["lang"]] += differences(reference, settled, 0.0)
+    medians = {lang: median(values) for lang, values in found.items() if values}
+    for name, differing in (("slots", found), ("settled", placed)):
+        for lang, values in differing.items():
+            if values:
+                low, high = np.percentile(values, (10, 90))
+                told = f"median {median(values):.2f} s, 80 % in {low:.2f} to {high:.2f}"
+                print(f"{name}, {lang}: {len(values)} words, {told}")
     lag = round(median(medians.values()), 2)
     print(f"lag {lag} s (the median of the languages)")
     path = work / "model/calibration.json"

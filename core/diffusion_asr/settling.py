@@ -3,7 +3,7 @@
 The canvas denoiser's first step over the slots is the draft. The refiner repairs its tokens, first in fronts
 side by side, then once more from left to right with everything heard, and has second thoughts where it is
 not sure (``revision``). Forced alignment with the draft's own distributions puts the tokens back onto the
-slots, so word times stay free.
+slots; the refiner's cross-attention tells when each begins (``timing``).
 """
 
 from __future__ import annotations

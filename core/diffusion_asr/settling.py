@@ -98,9 +98,7 @@ class Settler:
         found = settled_in_fronts(refiner, heard, fronts, passes)
         found = self._revised(refiner, heard, found, draft, passes)
         settled = self._placed(found, draft)
-        if found.steps and len(collapse(settled.canvas)) == len(
-            found.tokens
-        ):  # not the draft, kept after all
+        if [token for token, _, _ in collapse(settled.canvas)] == found.tokens:  # else the draft was kept
             frames = token_starts(self.model, heard, found.tokens)
             settled = replace(settled, starts=tuple(frame / memory.frame_rate for frame in frames))
         if not trace:

@@ -76,11 +76,15 @@ class EditDenoiser(nn.Module):
             self.embed_prompt(torch.tensor(prompt)),
         )
 
+    def inputs(self, canvas: Tensor, state: HeardState) -> tuple[Tensor, Tensor]:
+        """(B, N) tokens to what the first layer reads, (B, P + N, D), and the causal mask."""
+        x = torch.cat([state.prompt, self.embed_tokens(canvas).to(state.prompt.dtype)], dim=1)
+        causal = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool).tril()
+        return x + self.embed_positions.weight[: x.shape[1]], causal
+
     def hidden(self, canvas: Tensor, state: HeardState) -> Tensor:
         """Final states, (B, N) tokens to (B, N + 1, D): state i has read what stands before token i."""
-        x = torch.cat([state.prompt, self.embed_tokens(canvas).to(state.prompt.dtype)], dim=1)
-        x = x + self.embed_positions.weight[: x.shape[1]]
-        causal = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool).tril()
+        x, causal = self.inputs(canvas, state)
         for layer, keys, values in zip(self.layers, state.keys, state.values, strict=True):
             x = layer(x, causal, keys, values, state.mask)
         return self.layer_norm(x)[:, PROMPT - 1 :]  # type: ignore[no-any-return]

@@ -131,10 +131,8 @@ class Reviser:
             same = _alike(before.tokens, tokens)
             first = PROMPT - 1 + same  # the first input whose state says something new
             known = [(k[:, :, :first], v[:, :, :first]) for k, v in before.pairs]
-        new = model.embed_tokens(torch.tensor(tokens, dtype=torch.long)).to(state.prompt.dtype)
-        x = torch.cat([state.prompt[0], new]) + model.embed_positions.weight[: PROMPT + len(tokens)]
-        mask = torch.ones(len(x), len(x), dtype=torch.bool).tril()[first:]
-        hidden, pairs = self._through(x[first:], known, mask)
+        x, causal = model.inputs(torch.tensor([tokens], dtype=torch.long), state)
+        hidden, pairs = self._through(x[0, first:], known, causal[first:])
         said = len(tokens) - same + 1  # a row for each new token, and one for the end
         chances, doubts = self._scored(hidden[-said:], tokens[same:], same)
         if before is not None:

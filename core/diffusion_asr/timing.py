@@ -43,10 +43,7 @@ def token_starts(model: EditDenoiser, state: HeardState, tokens: Sequence[int]) 
 
 def alignment(model: EditDenoiser, state: HeardState, tokens: Sequence[int]) -> tuple[Tensor, Tensor]:
     """How much of each frame belongs to each token and to the end; all heads' weights. (N + 1, T) both."""
-    ids = torch.tensor(tokens, dtype=torch.long)
-    x = torch.cat([state.prompt[0], model.embed_tokens(ids).to(state.prompt.dtype)])
-    x = (x + model.embed_positions.weight[: len(x)])[None]
-    causal = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool).tril()
+    x, causal = model.inputs(torch.tensor([tokens], dtype=torch.long), state)
     total = torch.zeros(len(tokens) + 1, state.keys[0].shape[2])
     heard = torch.zeros_like(total)
     for n, layer in enumerate(model.layers):

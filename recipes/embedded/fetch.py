@@ -17,7 +17,7 @@ from recipes.embedded.whisper_weights import huggingface_tensors
 WHISPER_SHA256 = "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9"
 KOKORO_SHA256 = "6e742170d309016e5891a994e1ce1559c702a2ccd0075e67ef7157974f6406cb"
 DEBIAN = (
-    "espeak-ng ffmpeg sox libttspico-utils libttspico-data "
+    "espeak-ng ffmpeg sox libttspico-utils libttspico-data festival festvox-hi-nsk "
     "asterisk-core-sounds-en-g722 asterisk-core-sounds-es-g722 asterisk-core-sounds-fr-g722 "
     "asterisk-core-sounds-en asterisk-core-sounds-es asterisk-core-sounds-fr"
 )

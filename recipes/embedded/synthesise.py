@@ -12,7 +12,7 @@ import numpy as np
 import soundfile as sf
 
 from recipes.embedded.texts import LANGUAGES, dev_keys, sentences
-from recipes.embedded.voices import RATE, Espeak, Kokoro, Pico, Voice
+from recipes.embedded.voices import RATE, Espeak, Festival, Kokoro, Pico, Voice
 
 
 def plan(engine: str, hours: dict[str, float], texts: dict[str, list[str]]) -> Iterator[tuple[str, str]]:
@@ -27,9 +27,11 @@ def plan(engine: str, hours: dict[str, float], texts: dict[str, list[str]]) -> I
 
 
 def synthesiser(engine: str, work: Path) -> Voice:
-    """One of the three, by name."""
+    """One of the four, by name."""
     if engine == "kokoro":
         return Kokoro(work / "weights/kokoro")
+    if engine == "festival":
+        return Festival()
     return Espeak() if engine == "espeak" else Pico()
 
 

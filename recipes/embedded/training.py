@@ -12,7 +12,7 @@ import copy
 import math
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -25,6 +25,7 @@ from diffusion_asr.denoiser import PROMPT, CanvasDenoiser, DenoiserConfig
 from diffusion_asr.pretrained import compute_dtype, load_parts
 from diffusion_asr.vocabulary import Vocabulary
 from recipes.embedded.data import Batch, Clip, batches, collate, load, training_shards
+from recipes.embedded.regularise import Regularisation, add_dropout, disturbed
 from recipes.embedded.run import Run, RunOptions
 
 WINDOW_FRAMES = 1500  # of the encoder in 30 s
@@ -48,6 +49,11 @@ class TrainOptions(RunOptions):
     negatives: int = 4000  # random pieces in each step's softmax
     start: str = ""  # go on from this model's denoiser instead of Whisper's decoder
     shares: dict[str, float] = field(default_factory=lambda: dict(SHARES))
+    regularise: Regularisation = field(default_factory=Regularisation)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.regularise, dict):  # as JSON gives it
+            self.regularise = Regularisation(**self.regularise)
 
 
 def initial_denoiser(
@@ -188,6 +194,7 @@ class Trainer(Run[CanvasDenoiser, Batch]):
         ]
         super().__init__(folder, options, self.master, groups)
         self.model = copy.deepcopy(self.master).to(compute_dtype())
+        add_dropout(self.model, options.regularise.dropout)
 
     def _clips(self, shards: list[Path]) -> list[Clip]:
         clips = load(shards, self.vocabulary, self.options.slot_frames)
@@ -204,6 +211,7 @@ class Trainer(Run[CanvasDenoiser, Batch]):
     def losses(self, batch: Batch) -> list[Tensor]:
         """CTC losses of the unrolled steps."""
         unroll = self.step >= self.options.unroll_after and random.random() < self.options.unrolled
+        batch = replace(batch, memory=disturbed(batch.memory, self.options.regularise))
         return losses(self.model, batch, unroll, self.options.negatives)
 
     def update(self, batch: Batch) -> list[float]:

@@ -1,4 +1,4 @@
-"""Three synthesisers behind one call: Kokoro (neural), SVOX Pico (units) and espeak-ng (formants).
+"""Four synthesisers behind one call: Kokoro (neural), SVOX Pico and Festival (units), espeak-ng (formants).
 
 Each ``speak`` returns mono float32 at 16 kHz. Voices are described by a string that alone reproduces
 the clip, so that the manifest is a complete record.
@@ -76,6 +76,28 @@ class Pico:
         with tempfile.NamedTemporaryFile(suffix=".wav") as out:
             command = ["pico2wave", "-l", name, "-w", out.name, marked]
             subprocess.run(command, capture_output=True, check=True, timeout=60)
+            samples, rate = sf.read(out.name, dtype="float32")
+        return _to_16k(samples, rate)
+
+
+class Festival:
+    """Festival's Hindi voice: diphones of one speaker (Debian's festvox-hi-nsk)."""
+
+    def languages(self) -> tuple[str, ...]:
+        return ("hi",)
+
+    def draw(self, language: str, rng: random.Random) -> str:
+        return f"{rng.uniform(0.75, 1.2):.2f}"
+
+    def speak(self, text: str, language: str, voice: str) -> np.ndarray:
+        # The voice reads a parameter that only other voices set.
+        setting = (
+            "(begin (Param.set 'Int_Method 'DuffInt) (voice_hindi_NSK_diphone)"
+            f" (Param.set 'Duration_Stretch {float(voice)}))"
+        )
+        with tempfile.NamedTemporaryFile(suffix=".wav") as out:
+            command = ["text2wave", "-eval", setting, "-", "-o", out.name]
+            subprocess.run(command, input=text.encode(), capture_output=True, check=True, timeout=60)
             samples, rate = sf.read(out.name, dtype="float32")
         return _to_16k(samples, rate)
 

@@ -96,10 +96,15 @@ def add_noise(x: Array, rng: Rng, low_db: float = 3, high_db: float = 30) -> Arr
 
 
 def telephone(x: Array, rng: Rng) -> Array:
-    """300 to 3400 Hz and eight-bit mu-law, or only a random low-pass."""
+    """A telephone's band and code, or only a random low-pass."""
     if rng.random() < 0.5:
         sos = butter(4, float(rng.uniform(3000, 7000)), "lowpass", fs=RATE, output="sos")
         return np.asarray(sosfilt(sos, x), dtype=np.float32)
+    return narrow_band(x)
+
+
+def narrow_band(x: Array) -> Array:
+    """300 to 3400 Hz and eight-bit mu-law."""
     band = sosfilt(butter(4, [300, 3400], "bandpass", fs=RATE, output="sos"), x)
     band = np.clip(band / (np.abs(band).max() + 1e-9), -1, 1)
     coded = np.round(np.sign(band) * np.log1p(255 * np.abs(band)) / np.log(256) * 127) / 127

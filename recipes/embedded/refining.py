@@ -13,7 +13,7 @@ import copy
 import json
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from pathlib import Path
 
@@ -74,6 +74,7 @@ class RefineOptions(RunOptions):
     teacher: float = 0.0  # share of the targets that Whisper's own decoder gives, where it is a good one
     cut: float = 0.0  # share of batches whose clips are cut into fronts
     fronts: tuple[int, ...] = (4, 6, 8, 12)  # tokens of a front, drawn for each batch
+    shares: dict[str, float] = field(default_factory=lambda: dict(SHARES))
 
 
 def align(canvas: Sequence[int], text: Sequence[int]) -> tuple[list[int], list[int]]:
@@ -263,7 +264,7 @@ class RefineTrainer(Run[EditDenoiser, list[Clip]]):
         clips = self.clips(shards)
         self.drafts = self.drafted(shards, clips)
         self.note(clips=len(clips), drafts=len(self.drafts))
-        return batches(clips, SHARES, self.options.frames, random.Random(self.step))
+        return batches(clips, self.options.shares, self.options.frames, random.Random(self.step))
 
     def rows(self, clips: Sequence[Clip]) -> list[Row]:
         """Whole clips, or (all of a batch alike, so that little is padded) their fronts."""

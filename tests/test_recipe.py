@@ -14,10 +14,11 @@ from diffusion_asr.denoiser import CanvasDenoiser
 from diffusion_asr.pretrained import compute_dtype
 from diffusion_asr.vocabulary import Vocabulary
 from recipes.embedded import training
+from recipes.embedded.averaging import average
 from recipes.embedded.data import load
 from recipes.embedded.quick_eval import decode, error
 from recipes.embedded.rival import RivalTrainer, plan
-from recipes.embedded.training import Trainer, TrainOptions, initial_denoiser
+from recipes.embedded.training import Trainer, TrainOptions, initial_denoiser, run_average
 from tests import recipe_helpers, tiny
 from tests.recipe_helpers import TEXTS, synthetic, write_cache
 
@@ -135,3 +136,24 @@ def test_decode_gives_a_text_for_each_clip_and_step(work: Path, vocabulary: Voca
     assert sorted(found) == [1, 2, 4]
     assert all(len(texts) == len(clips) for texts in found.values())
     assert found == decode(tiny.randomised(CanvasDenoiser(wide), 0), clips, vocabulary)
+
+
+@pytest.mark.usefixtures("small")
+def test_the_mean_of_runs_is_a_run_that_goes_on(work: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    batch = synthetic(TEXTS)
+    for name, steps in (("one", 2), ("two", 5)):
+        made = trainer(work, work / "runs" / name)
+        for _ in range(steps):
+            made.update(batch)
+        made.save()
+    average(work, "both", ["one:3", "two"])
+    one, two, both = (run_average(work, name) for name in ("one", "two", "both"))
+    for name, value in both.items():
+        assert torch.allclose(value, 0.75 * one[name] + 0.25 * two[name], atol=1e-6)
+    options = TrainOptions(start="both", steps=80, warmup=5, negatives=50)
+    again = Trainer(work, tmp_path, options)
+    for name, value in again.master.state_dict().items():
+        assert torch.equal(value, both[name])
+    with pytest.raises(ValueError, match=r"one:much.*should be a weight"):
+        average(work, "broken", ["one:much"])

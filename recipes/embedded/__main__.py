@@ -9,6 +9,7 @@
     python -m recipes.embedded grow        … more pieces for a trained model
     python -m recipes.embedded cache       encode clips once, augmented
     python -m recipes.embedded train       the denoiser (resumable)
+    python -m recipes.embedded average     the mean of some runs' weights
     python -m recipes.embedded rival       … and its rival, for comparison
     python -m recipes.embedded draft       its drafts of the cached clips
     python -m recipes.embedded refine      the refiner, on those drafts (resumable)
@@ -135,6 +136,14 @@ def train(
 
     torch.set_num_threads(threads)
     Trainer(work, work / "runs" / run, TrainOptions(**json.loads(options))).run()
+
+
+@app.command()
+def average(run: str, parts: list[str], work: Work = WORK) -> None:
+    """Write the mean of PARTS (RUN:WEIGHT or MODEL:WEIGHT) as a run, which may be trained on or exported."""
+    from recipes.embedded.averaging import average as write
+
+    write(work, run, parts)
 
 
 @app.command()

@@ -18,7 +18,7 @@ from diffusion_asr.pretrained import load_parts, model_folder
 from diffusion_asr.vocabulary import Vocabulary
 from diffusion_asr.words import Calibration
 from recipes.embedded.features import ENCODER
-from recipes.embedded.training import continued_denoiser
+from recipes.embedded.training import continued_denoiser, run_average
 
 
 def export(
@@ -35,7 +35,7 @@ def export(
     vocabulary = Vocabulary.load(work / "model/vocabulary.json")
     options = json.loads((work / "runs" / run / "options.json").read_text())
     config = DenoiserConfig(vocabulary=len(vocabulary), slot_frames=options["slot_frames"])
-    state = torch.load(work / "runs" / run / "last.pt", weights_only=True)["average"]
+    state = run_average(work, run)
     CanvasDenoiser(config).load_state_dict(state)  # fails here rather than at the user's
     whisper = load_file(work / "weights/whisper/model.safetensors")
     encoder = {k[8:]: v for k, v in whisper.items() if k.startswith("encoder.")}
@@ -69,12 +69,6 @@ def _without_positions(encoder: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: value for name, value in encoder.items() if not name.startswith("embed_positions.")}
 
 
-def _average(work: Path, run: str) -> dict[str, Tensor]:
-    """A run's running average."""
-    state: dict[str, Tensor] = torch.load(work / "runs" / run / "last.pt", weights_only=True)["average"]
-    return state
-
-
 def join(
     work: Path, out: Path, model: str, version: str, denoiser: str | None = None, refiner: str | None = None
 ) -> None:
@@ -83,9 +77,9 @@ def join(
     The denoiser's embeddings become four-bit differences to the refiner's: both started from Whisper's.
     """
     parts = load_parts(model)
-    own = _average(work, denoiser) if denoiser else continued_denoiser(model).state_dict()
+    own = run_average(work, denoiser) if denoiser else continued_denoiser(model).state_dict()
     CanvasDenoiser(parts.denoiser.config).load_state_dict(own)  # fails here rather than at the user's
-    state = _average(work, refiner) if refiner else unpack(model_folder(model) / REFINER, torch.float32)
+    state = run_average(work, refiner) if refiner else unpack(model_folder(model) / REFINER, torch.float32)
     out.mkdir(parents=True, exist_ok=True)
     for name in ("vocabulary.json", "bpe.json"):
         shutil.copy(model_folder(model) / name, out / name)

@@ -47,7 +47,7 @@ class TrainOptions(RunOptions):
     shards: str = "*.jsonl"  # which caches
     unrolled: float = 1.0  # share of the steps, from then on, that take it
     negatives: int = 4000  # random pieces in each step's softmax
-    start: str = ""  # go on from this model's denoiser instead of Whisper's decoder
+    start: str = ""  # go on from this run's or model's denoiser instead of Whisper's decoder
     shares: dict[str, float] = field(default_factory=lambda: dict(SHARES))
     regularise: Regularisation = field(default_factory=Regularisation)
 
@@ -93,6 +93,12 @@ def continued_denoiser(model: str) -> CanvasDenoiser:
     continued = CanvasDenoiser(trained.config)
     continued.load_state_dict({name: weight.float() for name, weight in trained.state_dict().items()})
     return continued
+
+
+def run_average(work: Path, run: str) -> dict[str, Tensor]:
+    """A run's running average."""
+    state: dict[str, Tensor] = torch.load(work / "runs" / run / "last.pt", weights_only=True)["average"]
+    return state
 
 
 @dataclass(frozen=True)
@@ -180,11 +186,7 @@ class Trainer(Run[CanvasDenoiser, Batch]):
         self.vocabulary = Vocabulary.load(work / "model/vocabulary.json")
         self.cache = work / "cache"
         self.dev = self._clips([work / "cache/dev.jsonl"])
-        self.master = (
-            continued_denoiser(options.start)
-            if options.start
-            else initial_denoiser(work, self.vocabulary, options.slot_frames, options.longest)
-        )
+        self.master = self._start(work, options)
         parameters: dict[bool, list[torch.nn.Parameter]] = {True: [], False: []}
         for name, weight in self.master.named_parameters():
             parameters[name.startswith(("layers", "layer_norm", "embed"))].append(weight)
@@ -195,6 +197,15 @@ class Trainer(Run[CanvasDenoiser, Batch]):
         super().__init__(folder, options, self.master, groups)
         self.model = copy.deepcopy(self.master).to(compute_dtype())
         add_dropout(self.model, options.regularise.dropout)
+
+    def _start(self, work: Path, options: TrainOptions) -> CanvasDenoiser:
+        is_run = (work / "runs" / options.start / "last.pt").exists()
+        if options.start and not is_run:
+            return continued_denoiser(options.start)
+        model = initial_denoiser(work, self.vocabulary, options.slot_frames, options.longest)
+        if is_run:
+            model.load_state_dict(run_average(work, options.start))
+        return model
 
     def _clips(self, shards: list[Path]) -> list[Clip]:
         clips = load(shards, self.vocabulary, self.options.slot_frames)

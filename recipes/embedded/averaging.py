@@ -1,0 +1,57 @@
+"""The mean of several runs' weights: one model that is better than each, at no cost.
+
+Runs that go on from the same weights stay in one valley of the loss, where the mean of their weights
+generalises better than any of them (model soups: Wortsman et al. 2022a), and a mean with the start keeps what
+it knew of sounds that the training lacks (WiSE-FT: Wortsman et al. 2022b).
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from recipes.embedded.training import continued_denoiser, run_average
+
+Weights = Mapping[str, Tensor]
+
+
+def mean(states: list[tuple[float, Weights]]) -> dict[str, Tensor]:
+    """Weighted mean; the weights are scaled to a sum of one."""
+    total = sum(weight for weight, _ in states)
+    return {name: sum(w / total * state[name] for w, state in states) for name in states[0][1]}  # type: ignore[misc]
+
+
+def parse(part: str) -> tuple[str, float]:
+    """``NAME`` or ``NAME:WEIGHT``.
+
+    Raises:
+        ValueError: The weight is no number.
+    """
+    name, found, weight = part.rpartition(":")
+    try:
+        return (name, float(weight)) if found else (part, 1.0)
+    except ValueError:
+        raise ValueError(f"{part!r}: what stands after ':' is no number, but should be a weight") from None
+
+
+def average(work: Path, run: str, parts: list[str]) -> None:
+    """Write the mean of ``parts`` (runs in ``work/runs``, or models) as the run ``run``, which may go on."""
+    states: list[tuple[float, Weights]] = []
+    options: Path | None = None
+    for name, weight in map(parse, parts):
+        if (work / "runs" / name / "last.pt").exists():
+            states.append((weight, run_average(work, name)))
+            options = work / "runs" / name / "options.json"
+        else:
+            states.append((weight, continued_denoiser(name).state_dict()))
+    whole, folder = mean(states), work / "runs" / run
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.save({"model": whole, "average": whole, "step": 0}, folder / "last.tmp")
+    (folder / "last.tmp").replace(folder / "last.pt")
+    if options is not None:
+        shutil.copy(options, folder / "options.json")
+    print(f"{run}: mean of {', '.join(parts)}")

@@ -49,34 +49,40 @@ def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def quantise_groups(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Four bits by group: ``(uint8 (rows, columns / 2), scale (rows, columns / GROUP) float16)``.
-
-    Each scale is the one of a few that leaves the smallest squared error: cutting a group's largest value
-    off a little makes all others finer.
-    """
+    """Four bits by group: ``(uint8 (rows, columns / 2), scale (rows, columns / GROUP) float16)``."""
     groups = weight.float().view(len(weight), -1, GROUP)
+    scale = group_scales(groups)
+    return two_to_a_byte(in_steps(groups, scale).flatten(1)), scale.to(torch.float16)
+
+
+def group_scales(groups: Tensor) -> Tensor:
+    """The size of a four-bit step for each group, (…, GROUP) to (…): of a few, the one that errs least.
+
+    Cutting a group's largest value off a little makes all others finer.
+    """
     largest = groups.abs().amax(-1)
     scale = torch.zeros_like(largest)
     least = torch.full_like(largest, torch.inf)
     for share in (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7):
         tried = (largest * share / 7).clamp(min=6e-8).to(torch.float16).float()
-        error = (_in_steps(groups, tried) * tried[..., None] - groups).square().sum(-1)
+        error = (in_steps(groups, tried) * tried[..., None] - groups).square().sum(-1)
         scale, least = torch.where(error < least, tried, scale), torch.minimum(error, least)
-    return _two_to_a_byte(_in_steps(groups, scale).flatten(1)), scale.to(torch.float16)
+    return scale
 
 
-def _in_steps(groups: Tensor, scale: Tensor) -> Tensor:
+def in_steps(groups: Tensor, scale: Tensor) -> Tensor:
+    """Values (…, N) as whole steps of ``scale`` (…), -8 to 7."""
     return (groups / scale[..., None]).round().clamp(-8, 7)
 
 
-def _two_to_a_byte(whole: Tensor) -> Tensor:
+def two_to_a_byte(whole: Tensor) -> Tensor:
     """(rows, columns) of -8 to 7 to uint8 (rows, columns / 2)."""
     shifted = (whole + 8).to(torch.uint8)
     return shifted[:, ::2] * 16 + shifted[:, 1::2]
 
 
 def _from_bytes(packed: Tensor) -> Tensor:
-    """What ``_two_to_a_byte`` put together, float32."""
+    """What ``two_to_a_byte`` put together, float32."""
     return torch.stack([packed >> 4, packed & 15], dim=-1).flatten(1).to(torch.float32).sub_(8)
 
 
@@ -97,7 +103,7 @@ def pack_delta(name: str, weight: Tensor, base: Tensor, exact: int = 128) -> dic
     """A matrix as four-bit differences from ``base`` by row; the ``exact`` rows furthest off in float16."""
     difference = weight.float() - base.float()
     scale = (difference.abs().amax(1) / 7).clamp(min=1e-6).to(torch.float16)
-    packed = _two_to_a_byte((difference / scale.float()[:, None]).round().clamp(-7, 7))
+    packed = two_to_a_byte((difference / scale.float()[:, None]).round().clamp(-7, 7))
     rows = scale.float().topk(min(exact, len(scale))).indices.sort().values
     return {
         name + DELTA: packed,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,12 +12,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from diffusion_asr.checkpoint import REFINER, load_config, pack, pack_delta, save, unpack
+from diffusion_asr.checkpoint import NIBBLES, REFINER, load_config, pack, pack_delta, save, unpack
 from diffusion_asr.denoiser import CanvasDenoiser, DenoiserConfig
 from diffusion_asr.edit_denoiser import EditDenoiser, RefinerConfig
 from diffusion_asr.pretrained import load_parts, model_folder
 from diffusion_asr.vocabulary import Vocabulary
 from diffusion_asr.words import Calibration
+from recipes.embedded.compensate import heard_clips, input_moments, narrowed
 from recipes.embedded.features import ENCODER
 from recipes.embedded.training import continued_denoiser, run_average
 
@@ -74,16 +76,20 @@ def join(
 ) -> None:
     """Write ``model`` as the folder ``out``, with denoiser or refiner of a run in ``work/runs``.
 
-    The denoiser's embeddings become four-bit differences to the refiner's: both started from Whisper's.
+    The denoiser's embeddings become four-bit differences to the refiner's: both started from Whisper's. A
+    run's layers are rounded to four bits with compensation on the cached training clips, if there are any.
     """
     parts = load_parts(model)
     own = run_average(work, denoiser) if denoiser else continued_denoiser(model).state_dict()
-    CanvasDenoiser(parts.denoiser.config).load_state_dict(own)  # fails here rather than at the user's
+    drafting = CanvasDenoiser(parts.denoiser.config)
+    drafting.load_state_dict(own)  # fails here rather than at the user's
+    clips = heard_clips(work, parts.vocabulary, parts.denoiser.config.slot_frames) if denoiser else []
+    narrow = narrowed(drafting, input_moments(drafting, clips)) if clips else {}
     state = run_average(work, refiner) if refiner else unpack(model_folder(model) / REFINER, torch.float32)
     out.mkdir(parents=True, exist_ok=True)
     for name in ("vocabulary.json", "bpe.json"):
         shutil.copy(model_folder(model) / name, out / name)
-    write_pair(model, out, version, own, state, _calibration(work, parts.calibration))
+    write_pair(model, out, version, own, state, _calibration(work, parts.calibration), narrow)
 
 
 def write_pair(
@@ -93,19 +99,24 @@ def write_pair(
     denoiser: dict[str, Tensor],
     refiner: dict[str, Tensor],
     calibration: Calibration | None = None,
+    narrow: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Write a signed model folder from two states and the rest of ``model``; the vocabulary is there."""
+    """Write a signed model folder from two states and the rest of ``model``; the vocabulary is there.
+
+    ``narrow`` holds matrices of the denoiser that are in four bits already (``compensate``).
+    """
     source = model_folder(model)
     config = {k: v for k, v in load_config(source).items() if k not in ("format", "sha256")}
     if calibration:
         config["calibration"] = asdict(calibration)
-    packed, name = pack(refiner), "embed_tokens.weight"
+    packed, name, done = pack(refiner), "embed_tokens.weight", dict(narrow or {})
     sizes = RefinerConfig(vocabulary=len(refiner[name]))
     EditDenoiser(sizes).load_state_dict(refiner)
     stored = packed[name].float() * packed[name + "::scale"].float()[:, None]
     weights = {
         # Four bits cost the draft nothing that dev shows, and make room for all of Whisper's Latin pieces.
-        **pack({k: v for k, v in denoiser.items() if k != name}, narrow=True),
+        **pack({k: v for k, v in denoiser.items() if k != name and k + NIBBLES not in done}, narrow=True),
+        **done,
         **pack_delta(name, denoiser[name], stored),
     }
     save_file(_without_positions(load_file(source / "encoder.safetensors")), out / "encoder.safetensors")

@@ -155,5 +155,7 @@ def test_the_mean_of_runs_is_a_run_that_goes_on(work: Path, tmp_path: Path) -> N
     again = Trainer(work, tmp_path, options)
     for name, value in again.master.state_dict().items():
         assert torch.equal(value, both[name])
+    with pytest.raises(ValueError, match="none of three, four is a run"):
+        average(work, "broken", ["three", "four:2"])
     with pytest.raises(ValueError, match=r"one:much.*should be a weight"):
         average(work, "broken", ["one:much"])

@@ -14,6 +14,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from diffusion_asr.checkpoint import REFINER, unpack
+from diffusion_asr.pretrained import model_folder
 from recipes.embedded.training import continued_denoiser, run_average
 
 Weights = Mapping[str, Tensor]
@@ -39,19 +41,28 @@ def parse(part: str) -> tuple[str, float]:
 
 
 def average(work: Path, run: str, parts: list[str]) -> None:
-    """Write the mean of ``parts`` (runs in ``work/runs``, or models) as the run ``run``, which may go on."""
-    states: list[tuple[float, Weights]] = []
-    options: Path | None = None
-    for name, weight in map(parse, parts):
-        if (work / "runs" / name / "last.pt").exists():
-            states.append((weight, run_average(work, name)))
-            options = work / "runs" / name / "options.json"
-        else:
-            states.append((weight, continued_denoiser(name).state_dict()))
-    whole, folder = mean(states), work / "runs" / run
+    """Write the mean of ``parts`` (runs in ``work/runs``, or models) as the run ``run``, which may go on.
+
+    Runs of the denoiser are averaged with models' denoisers, and runs of the refiner with their refiners.
+
+    Raises:
+        ValueError: No part is a run.
+    """
+    weights = dict(map(parse, parts))
+    runs = {name: run_average(work, name) for name in weights if (work / "runs" / name / "last.pt").exists()}
+    if not runs:
+        raise ValueError(f"none of {', '.join(weights)} is a run in {work / 'runs'}")
+    refiners = any("operation.weight" in state for state in runs.values())
+
+    def of_model(name: str) -> Weights:
+        if refiners:
+            return unpack(model_folder(name) / REFINER, torch.float32)
+        return continued_denoiser(name).state_dict()
+
+    whole = mean([(weight, runs.get(name) or of_model(name)) for name, weight in weights.items()])
+    folder = work / "runs" / run
     folder.mkdir(parents=True, exist_ok=True)
     torch.save({"model": whole, "average": whole, "step": 0}, folder / "last.tmp")
     (folder / "last.tmp").replace(folder / "last.pt")
-    if options is not None:
-        shutil.copy(options, folder / "options.json")
+    shutil.copy(work / "runs" / list(runs)[-1] / "options.json", folder / "options.json")
     print(f"{run}: mean of {', '.join(parts)}")

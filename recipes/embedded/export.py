@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from diffusion_asr.checkpoint import NIBBLES, REFINER, load_config, pack, pack_delta, save, unpack
+from diffusion_asr.checkpoint import NIBBLES, REFINER, SCALE, load_config, pack, pack_delta, save, unpack
 from diffusion_asr.denoiser import CanvasDenoiser, DenoiserConfig
 from diffusion_asr.edit_denoiser import EditDenoiser, RefinerConfig
 from diffusion_asr.pretrained import load_parts, model_folder
@@ -71,6 +71,13 @@ def _without_positions(encoder: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: value for name, value in encoder.items() if not name.startswith("embed_positions.")}
 
 
+def _narrow(model: str) -> dict[str, Tensor]:
+    """What a model's denoiser stores in four bits, as it is: rounding it again would change it."""
+    stored = load_file(model_folder(model) / "denoiser.safetensors")
+    names = [name.removesuffix(NIBBLES) for name in stored if name.endswith(NIBBLES)]
+    return {name + part: stored[name + part] for name in names for part in (NIBBLES, SCALE)}
+
+
 def join(
     work: Path, out: Path, model: str, version: str, denoiser: str | None = None, refiner: str | None = None
 ) -> None:
@@ -83,8 +90,11 @@ def join(
     own = run_average(work, denoiser) if denoiser else continued_denoiser(model).state_dict()
     drafting = CanvasDenoiser(parts.denoiser.config)
     drafting.load_state_dict(own)  # fails here rather than at the user's
-    clips = heard_clips(work, parts.vocabulary, parts.denoiser.config.slot_frames) if denoiser else []
-    narrow = narrowed(drafting, input_moments(drafting, clips)) if clips else {}
+    if denoiser:
+        clips = heard_clips(work, parts.vocabulary, parts.denoiser.config.slot_frames)
+        narrow = narrowed(drafting, input_moments(drafting, clips)) if clips else {}
+    else:
+        narrow = _narrow(model)
     state = run_average(work, refiner) if refiner else unpack(model_folder(model) / REFINER, torch.float32)
     out.mkdir(parents=True, exist_ok=True)
     for name in ("vocabulary.json", "bpe.json"):

@@ -21,8 +21,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from diffusion_asr.alignment import forced_canvas
+from diffusion_asr.checkpoint import REFINER, unpack
 from diffusion_asr.denoiser import PROMPT, CanvasDenoiser, DenoiserConfig
-from diffusion_asr.pretrained import compute_dtype, load_parts
+from diffusion_asr.pretrained import compute_dtype, load_parts, model_folder
 from diffusion_asr.vocabulary import Vocabulary
 from recipes.embedded.data import Batch, Clip, batches, collate, load, training_shards
 from recipes.embedded.regularise import Regularisation, add_dropout, disturbed
@@ -88,10 +89,12 @@ def initial_denoiser(
 
 
 def continued_denoiser(model: str) -> CanvasDenoiser:
-    """A model's denoiser, to be trained on."""
-    trained = load_parts(model).denoiser
-    continued = CanvasDenoiser(trained.config)
-    continued.load_state_dict({name: weight.float() for name, weight in trained.state_dict().items()})
+    """A model's denoiser in float32 (``load_parts`` rounds it to bf16 on some CPUs), to be trained on."""
+    folder, config = model_folder(model), load_parts(model).denoiser.config
+    refiner, name = folder / REFINER, "embed_tokens.weight"
+    bases = {name: unpack(refiner, torch.float32)[name][: config.vocabulary]} if refiner.exists() else None
+    continued = CanvasDenoiser(config)
+    continued.load_state_dict(unpack(folder / "denoiser.safetensors", torch.float32, bases))
     return continued
 
 

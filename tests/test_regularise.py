@@ -8,7 +8,16 @@ from torch import nn
 
 from diffusion_asr.denoiser import DecoderLayer
 from diffusion_asr.encoder import AcousticMemory
-from recipes.embedded.regularise import GAP, Regularisation, add_dropout, disturbed, gaps, mean, restyled
+from recipes.embedded.regularise import (
+    GAP,
+    GAP_EVERY,
+    Regularisation,
+    add_dropout,
+    disturbed,
+    gaps,
+    mean,
+    restyled,
+)
 
 
 @pytest.fixture
@@ -50,7 +59,8 @@ def test_gaps_are_short_and_only_in_real_frames(memory: AcousticMemory) -> None:
     assert not bool((missing & ~memory.mask).any())
     counts = missing.sum(1).tolist()
     assert all(
-        0 < n <= GAP * (1 + size // 150 + 1) for n, size in zip(counts, memory.lengths.tolist(), strict=True)
+        0 < n <= GAP * (-(-size // GAP_EVERY))
+        for n, size in zip(counts, memory.lengths.tolist(), strict=True)
     )
     assert not bool(gaps(memory.mask, 0.0).any())
 

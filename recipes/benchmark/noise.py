@@ -18,6 +18,7 @@ from typing import Annotated
 import numpy as np
 import torch
 import typer
+from rich.console import Console
 from rich.progress import track
 
 from diffusion_asr import Recognizer
@@ -110,10 +111,13 @@ def main(
     def ours(clip: Clip) -> str:
         return recognizer.transcribe(clip.samples, language=clip.lang).text
 
+    console = Console(stderr=True)
     rows: dict[str, dict[str, tuple[Score, Score]]] = {lang: {} for lang in sorted({c.lang for c in clips})}
     for name, change in disturbances(clips).items():
-        changed = [disturbed(clip, name, change) for clip in track(clips, name, transient=True)]
-        texts = [(ours(clip), baseline(clip)) for clip in track(changed, name, transient=True)]
+        texts = []
+        for clip in track(clips, name, console=console, transient=True):
+            noisy = disturbed(clip, name, change)
+            texts.append((ours(noisy), baseline(noisy)))
         for lang, cells in rows.items():
             chosen = [n for n, clip in enumerate(clips) if clip.lang == lang]
             references = [clips[n].text for n in chosen]

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from diffusion_asr.checkpoint import REFINER, unpack
 from diffusion_asr.pretrained import model_folder
-from recipes.embedded.training import continued_denoiser, run_average
+from recipes.embedded.training import continued_denoiser, is_run, run_average
 
 Weights = Mapping[str, Tensor]
 
@@ -49,7 +49,7 @@ def average(work: Path, run: str, parts: list[str]) -> None:
         ValueError: No part is a run.
     """
     weights = dict(map(parse, parts))
-    runs = {name: run_average(work, name) for name in weights if (work / "runs" / name / "last.pt").exists()}
+    runs = {name: run_average(work, name) for name in weights if is_run(work, name)}
     if not runs:
         raise ValueError(f"none of {', '.join(weights)} is a run in {work / 'runs'}")
     refiners = any("operation.weight" in state for state in runs.values())

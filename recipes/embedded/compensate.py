@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -36,17 +37,12 @@ def input_moments(model: CanvasDenoiser, clips: Sequence[Clip]) -> dict[str, Ten
     """For every linear layer, the sum of the outer products of its inputs, (D, D), in a first step."""
     moments: dict[str, Tensor] = {}
 
-    def watch(name: str) -> None:
-        def add(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            x = inputs[0].float().flatten(0, -2)
-            moments[name] = moments.get(name, torch.zeros(x.shape[1], x.shape[1])) + x.T @ x
+    def add(name: str, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        x = inputs[0].float().flatten(0, -2)
+        moments[name] = moments.get(name, torch.zeros(x.shape[1], x.shape[1])) + x.T @ x
 
-        handles.append(model.get_submodule(name).register_forward_pre_hook(add))
-
-    handles: list[torch.utils.hooks.RemovableHandle] = []
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Linear):
-            watch(name)
+    layers = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    handles = [module.register_forward_pre_hook(partial(add, name)) for name, module in layers]
     for clip in clips:
         one = collate([clip])
         state = model.prepare(one.memory, one.languages)

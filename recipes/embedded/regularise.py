@@ -81,7 +81,9 @@ def gaps(mask: Tensor, share: float) -> Tensor:
 
 
 def add_dropout(model: nn.Module, rate: float) -> None:
-    """Drop what the parts of each decoder layer add, while ``model`` trains."""
+    """Drop what the parts of each decoder layer add, while ``model`` trains; a rate of 0 changes nothing."""
+    if not rate:
+        return
 
     def drop(module: nn.Module, _: object, out: Tensor) -> Tensor:
         return F.dropout(out, rate, module.training)

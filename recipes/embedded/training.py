@@ -98,6 +98,11 @@ def continued_denoiser(model: str) -> CanvasDenoiser:
     return continued
 
 
+def is_run(work: Path, name: str) -> bool:
+    """Whether a run of this name has a checkpoint."""
+    return bool(name) and (work / "runs" / name / "last.pt").exists()
+
+
 def run_average(work: Path, run: str) -> dict[str, Tensor]:
     """A run's running average."""
     state: dict[str, Tensor] = torch.load(work / "runs" / run / "last.pt", weights_only=True)["average"]
@@ -202,11 +207,10 @@ class Trainer(Run[CanvasDenoiser, Batch]):
         add_dropout(self.model, options.regularise.dropout)
 
     def _start(self, work: Path, options: TrainOptions) -> CanvasDenoiser:
-        is_run = (work / "runs" / options.start / "last.pt").exists()
-        if options.start and not is_run:
+        if options.start and not is_run(work, options.start):
             return continued_denoiser(options.start)
         model = initial_denoiser(work, self.vocabulary, options.slot_frames, options.longest)
-        if is_run:
+        if options.start:
             model.load_state_dict(run_average(work, options.start))
         return model
 

@@ -15,13 +15,14 @@ import pytest
 import torch
 from typer.testing import CliRunner, Result
 
-from diffusion_asr.audio import AudioWarning
+from diffusion_asr.audio.files import AudioWarning
 from diffusion_asr.cli import app
+from diffusion_asr.decoding.canvas import Denoised, TraceStep
+from diffusion_asr.decoding.decoder import Hypothesis
 from diffusion_asr.errors import AudioError, LanguageError
-from diffusion_asr.recognizer import Hypothesis, Recognizer
-from diffusion_asr.sampler import Denoised, TraceStep
+from diffusion_asr.recognizer import Recognizer
+from diffusion_asr.text.vocabulary import Vocabulary
 from diffusion_asr.transcript import Segment, Transcript, Word
-from diffusion_asr.vocabulary import Vocabulary
 
 ROOT = Path(__file__).parents[1]
 TEXTS = {"de": "guten Tag", "silence": "", "zh": "你好"}

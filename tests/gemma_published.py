@@ -12,13 +12,13 @@ from tokenizers import AddedToken, Tokenizer
 from tokenizers.models import BPE
 from tokenizers.normalizers import Replace
 
+from diffusion_asr.acoustics.encoder import WhisperEncoder
 from diffusion_asr.diffusion_gemma import lora
 from diffusion_asr.diffusion_gemma.backbone import BackboneConfig, transformers_config
 from diffusion_asr.diffusion_gemma.denoiser import DiffusionGemmaDenoiser
 from diffusion_asr.diffusion_gemma.loading import LoadOptions, Settings, load, save_adapter
 from diffusion_asr.diffusion_gemma.projector import AudioProjector, published
 from diffusion_asr.diffusion_gemma.toolkit import DiffusionGemmaForBlockDiffusion
-from diffusion_asr.encoder import WhisperEncoder
 from tests.tiny import ENCODER, WIDTH, randomised
 
 SPECIAL = ("<pad>", "<eos>", "<bos>", "<|turn>", "<turn|>", "<|audio>", "<|audio|>", "<audio|>")

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from typer.testing import CliRunner
 
-from diffusion_asr import Recognizer, audio
+from diffusion_asr import Recognizer
+from diffusion_asr.audio import files as audio
 from diffusion_asr.cli import app
 
 DATA = Path(__file__).parent / "data"

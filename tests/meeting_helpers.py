@@ -10,10 +10,10 @@ import pytest
 import soundfile as sf
 from numpy.typing import NDArray
 
-from diffusion_asr import audio
-from diffusion_asr.attribution import Turn
-from diffusion_asr.audio import SAMPLE_RATE
+from diffusion_asr.audio import files as audio
+from diffusion_asr.audio.files import SAMPLE_RATE
 from diffusion_asr.meeting import Diarization, KnownTurns, MeetingOptions
+from diffusion_asr.meeting.attribution import Turn
 from diffusion_asr.recognizer import Recognizer
 
 DATA = Path(__file__).parent / "data"

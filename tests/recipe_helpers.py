@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from diffusion_asr.encoder import AcousticMemory
+from diffusion_asr.acoustics.encoder import AcousticMemory
 from recipes.embedded.data import Batch
 from tests import tiny
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from diffusion_asr.attribution import Turn, attribute, exclusive, join, split
+from diffusion_asr.meeting.attribution import Turn, attribute, exclusive, join, split
 from diffusion_asr.transcript import Segment, Transcript, Word
 
 AB = (Turn(0.0, 2.0, "A"), Turn(3.0, 5.0, "B"))

@@ -15,8 +15,8 @@ import pytest
 import soundfile as sf
 import torch
 
-from diffusion_asr import audio
-from diffusion_asr.audio import AudioWarning, as_mono_16k, probe, read, read_blocks
+from diffusion_asr.audio import files as audio
+from diffusion_asr.audio.files import AudioWarning, as_mono_16k, probe, read, read_blocks
 from diffusion_asr.errors import AudioError
 from tests.audio_files import cut, ffmpeg, patched_wav, peak_hertz, sine, write
 
@@ -338,7 +338,7 @@ def test_arrays_that_cannot_be_right(bad: Any, rate: Any, message: str) -> None:
 
 
 def test_import_is_light() -> None:
-    code = "import sys, diffusion_asr.audio; print('torch' in sys.modules)"
+    code = "import sys, diffusion_asr.audio.files; print('torch' in sys.modules)"
     run = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,

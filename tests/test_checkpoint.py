@@ -17,22 +17,11 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor
 
-from diffusion_asr import checkpoint
-from diffusion_asr.checkpoint import (
-    FORMAT,
-    GROUP,
-    LARGE,
-    SCALE,
-    load_config,
-    pack,
-    quantise,
-    quantise_groups,
-    save,
-    sha256,
-    unpack,
-)
 from diffusion_asr.errors import ModelError
-from diffusion_asr.pretrained import load_parts, model_folder
+from diffusion_asr.models import folder as checkpoint
+from diffusion_asr.models.canvas import load_parts
+from diffusion_asr.models.folder import FORMAT, load_config, model_folder, save, sha256
+from diffusion_asr.models.packing import GROUP, LARGE, SCALE, pack, quantise, quantise_groups, unpack
 from tests import tiny
 
 FILES = ("encoder.safetensors", "denoiser.safetensors", "language.safetensors", "vocabulary.json", "bpe.json")

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from diffusion_asr import formats
-from diffusion_asr.vocabulary import Vocabulary
+from diffusion_asr.text.vocabulary import Vocabulary
 from tests.audio_files import real_speech, sine, write
 from tests.cli_helpers import ROOT, run
 
@@ -21,10 +21,11 @@ CLIPS = sorted((ROOT / "tests/data").glob("*.flac"))
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model folder with random weights."""
-    from diffusion_asr.checkpoint import pack, save
-    from diffusion_asr.denoiser import CanvasDenoiser, DenoiserConfig
-    from diffusion_asr.draft import LanguagePosterior
-    from diffusion_asr.encoder import EncoderConfig, WhisperEncoder
+    from diffusion_asr.acoustics.encoder import EncoderConfig, WhisperEncoder
+    from diffusion_asr.acoustics.language import LanguagePosterior
+    from diffusion_asr.decoding.denoiser import CanvasDenoiser, DenoiserConfig
+    from diffusion_asr.models.folder import save
+    from diffusion_asr.models.packing import pack
 
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("model")

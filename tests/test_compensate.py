@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from diffusion_asr.checkpoint import GROUP, NIBBLES, SCALE, pack, quantise_groups, unpack
-from diffusion_asr.denoiser import CanvasDenoiser
+from diffusion_asr.decoding.denoiser import CanvasDenoiser
+from diffusion_asr.models.packing import GROUP, NIBBLES, SCALE, pack, quantise_groups, unpack
 from recipes.embedded.compensate import compensated, input_moments, narrowed
 from recipes.embedded.data import Clip
 from tests import tiny

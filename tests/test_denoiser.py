@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffusion_asr.denoiser import CanvasDenoiser, PreparedState, Slots, grid, pooled, time_buckets
+from diffusion_asr.decoding.canvas import Slots, grid
+from diffusion_asr.decoding.denoiser import CanvasDenoiser, PreparedState, pooled, time_buckets
 from tests.tiny import WIDTH, denoiser, memory
 
 SIZE = 40
@@ -111,7 +112,7 @@ def test_some_pieces_are_columns_of_all(model: CanvasDenoiser) -> None:
 def test_likeliest_is_the_top_of_the_logits(
     model: CanvasDenoiser, monkeypatch: pytest.MonkeyPatch, block: int
 ) -> None:
-    monkeypatch.setattr("diffusion_asr.denoiser.BLOCK", block)
+    monkeypatch.setattr("diffusion_asr.decoding.denoiser.BLOCK", block)
     pieces = torch.tensor([0, 3, 4, 17, SIZE - 1])
     hidden = torch.randn(2, 50, WIDTH, generator=torch.Generator().manual_seed(0))
     best, places, total = model.likeliest(hidden, pieces)

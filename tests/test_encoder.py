@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from diffusion_asr.encoder import EncoderConfig, WhisperEncoder
+from diffusion_asr.acoustics.encoder import EncoderConfig, WhisperEncoder
 from tests.tiny import ENCODER, noise, randomised
 
 

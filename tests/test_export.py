@@ -11,10 +11,11 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
 from diffusion_asr import Recognizer
-from diffusion_asr.checkpoint import NIBBLES, SCALE
-from diffusion_asr.encoder import sinusoids
-from diffusion_asr.pretrained import load_parts, model_folder
-from diffusion_asr.vocabulary import LANGUAGES
+from diffusion_asr.acoustics.encoder import sinusoids
+from diffusion_asr.models.canvas import load_parts
+from diffusion_asr.models.folder import model_folder
+from diffusion_asr.models.packing import NIBBLES, SCALE
+from diffusion_asr.text.vocabulary import LANGUAGES
 from recipes.embedded import grow
 from recipes.embedded.export import join
 from recipes.embedded.training import continued_denoiser

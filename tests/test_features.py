@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from diffusion_asr.features import HOP, N_MELS, PADDED_SAMPLES, LogMel, mel_filters
+from diffusion_asr.acoustics.features import HOP, N_MELS, PADDED_SAMPLES, LogMel, mel_filters
 from tests.audio_files import noisy_sweep
 from tests.tiny import noise
 

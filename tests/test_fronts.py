@@ -10,13 +10,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffusion_asr.edit_denoiser import EditDenoiser
-from diffusion_asr.encoder import AcousticMemory
-from diffusion_asr.fronts import MARGIN, Front, SlotTimes, begins_word, cut
-from diffusion_asr.recognizer import Parts
-from diffusion_asr.refiner import Refiner, RefinerOptions
-from diffusion_asr.settling import settled_in_fronts
-from diffusion_asr.vocabulary import Vocabulary
+from diffusion_asr.acoustics.encoder import AcousticMemory
+from diffusion_asr.decoding.causal.decoder import settled_in_fronts
+from diffusion_asr.decoding.causal.fronts import MARGIN, Front, SlotTimes, begins_word, cut
+from diffusion_asr.decoding.causal.model import EditDenoiser
+from diffusion_asr.decoding.causal.rewriting import Refiner, RefinerOptions
+from diffusion_asr.models.parts import Parts
+from diffusion_asr.text.vocabulary import Vocabulary
 from tests import tiny
 
 ALL = torch.arange(40)

@@ -15,7 +15,7 @@ pytest.importorskip("transformers.models.diffusion_gemma")
 from diffusion_asr import ModelError, Recognizer
 from diffusion_asr.cli import app
 from diffusion_asr.diffusion_gemma.folder import save_model
-from diffusion_asr.pretrained import load_parts
+from diffusion_asr.models.canvas import load_parts
 from recipes.diffusion_gemma.tiny import drafted, new_tiny, sizes
 from tests.tiny import ROOT
 
@@ -56,8 +56,8 @@ def test_transcribes_like_every_recogniser(folder: Path) -> None:
 
 def test_projector_is_canvas_bases_slot_acoustics() -> None:
     """At full width the projector hears in each slot what canvas-base's slots are told."""
-    from diffusion_asr.denoiser import grid
-    from diffusion_asr.encoder import AcousticMemory
+    from diffusion_asr.acoustics.encoder import AcousticMemory
+    from diffusion_asr.decoding.canvas import grid
 
     base = load_parts("canvas-base").denoiser.float()
     model = new_tiny(base, **{**SMALL, "d_model": 512})

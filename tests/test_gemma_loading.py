@@ -20,9 +20,9 @@ pytest.importorskip("transformers.models.diffusion_gemma")
 
 from diffusion_asr import ModelError, Recognizer
 from diffusion_asr.diffusion_gemma import layout, lora, resources
+from diffusion_asr.diffusion_gemma.decoder import DiffusionGemmaRecognizer
 from diffusion_asr.diffusion_gemma.hub import Hub
 from diffusion_asr.diffusion_gemma.loading import LoadOptions, load
-from diffusion_asr.diffusion_gemma.recognizer import DiffusionGemmaRecognizer
 from diffusion_asr.diffusion_gemma.toolkit import DiffusionGemmaForBlockDiffusion
 from tests.gemma_published import Published, loaded, published_system
 from tests.tiny import ROOT, memory

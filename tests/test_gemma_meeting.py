@@ -8,11 +8,11 @@ import pytest
 
 pytest.importorskip("transformers")
 
-from diffusion_asr import audio
-from diffusion_asr.attribution import Turn
+from diffusion_asr.audio import files as audio
 from diffusion_asr.errors import LanguageError
 from diffusion_asr.meeting import ORDERS, Diarization, KnownTurns, MeetingOptions, Order, transcribe_meeting
-from diffusion_asr.meeting.model import Model
+from diffusion_asr.meeting.attribution import Turn
+from diffusion_asr.meeting.lazy_recognizer import Model
 from tests.gemma_published import Published, published_system
 
 SAMPLES = audio.read(Path(__file__).parent / "data/en-arctic_a0239_1592711579.flac")

@@ -12,8 +12,8 @@ pytest.importorskip("transformers.models.diffusion_gemma")
 pytest.importorskip("jiwer")
 
 from diffusion_asr import Recognizer
-from diffusion_asr.pretrained import load_parts
-from diffusion_asr.sampler import collapse
+from diffusion_asr.decoding.canvas import collapse
+from diffusion_asr.models.canvas import load_parts
 from recipes.diffusion_gemma.export import export
 from recipes.diffusion_gemma.tiny import drafted
 from recipes.diffusion_gemma.training import Guide, TinyOptions, TinyTrainer

@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from diffusion_asr.audio import Samples
+from diffusion_asr.audio.files import Samples
+from diffusion_asr.audio.spans import SpanFinder, VadOptions, speech_spans
+from diffusion_asr.audio.speech import CHUNK, SpeechDetector
+from diffusion_asr.audio.windows import Window, WindowOptions, windows
 from diffusion_asr.errors import ModelError
-from diffusion_asr.longform import Window, WindowOptions, windows
-from diffusion_asr.vad import CHUNK, SpanFinder, SpeechDetector, VadOptions, speech_spans
 from tests.audio_files import cut_up, noisy_sweep, numbered, real_speech, sine
 
 RATE = 16_000
@@ -149,8 +150,8 @@ def test_thread_count_is_left_alone(detector: SpeechDetector) -> None:
 
 
 def test_the_package_is_not_imported() -> None:
-    code = "import sys, diffusion_asr.vad as vad; vad.SpeechDetector(); print('silero_vad' in sys.modules)"
-    root = Path(sys.modules["diffusion_asr.vad"].__file__ or "").parents[1]
+    code = "import sys, diffusion_asr.audio.speech as vad; vad.SpeechDetector(); print('silero_vad' in sys.modules)"
+    root = Path(sys.modules["diffusion_asr.audio.speech"].__file__ or "").parents[1]
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root)
     assert found.stdout.strip() == "False", found.stderr
 
@@ -161,7 +162,7 @@ def test_weights_that_are_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (tmp_path / "text.safetensors").write_text("text")
     with pytest.raises(ModelError, match="pip install"):
         SpeechDetector(tmp_path / "text.safetensors")
-    monkeypatch.setattr("diffusion_asr.vad.find_spec", lambda _: None)
+    monkeypatch.setattr("diffusion_asr.audio.speech.find_spec", lambda _: None)
     with pytest.raises(ModelError, match="pip install silero-vad"):
         SpeechDetector()
 
@@ -289,7 +290,7 @@ def test_endless_speech_of_one_probability_is_cut_where_it_is_quiet() -> None:
 
 @pytest.mark.parametrize("probability", [0.0, 1.0])
 def test_little_is_held(probability: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    from diffusion_asr import longform
+    from diffusion_asr.audio import windows as longform
 
     most = 0
     forget = longform._Recording.forget

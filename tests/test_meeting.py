@@ -11,9 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffusion_asr.adapters import adapters
-from diffusion_asr.attribution import Turn, TurnIndex
-from diffusion_asr.audio import SAMPLE_RATE
+from diffusion_asr.audio.files import SAMPLE_RATE
 from diffusion_asr.errors import DiffusionASRError, LanguageError, ToolkitMissingError
 from diffusion_asr.meeting import (
     ORDERS,
@@ -26,9 +24,11 @@ from diffusion_asr.meeting import (
     offline_diarizer,
     transcribe_meeting,
 )
+from diffusion_asr.meeting.attribution import Turn, TurnIndex
 from diffusion_asr.meeting.diarizer import merged, tidied
 from diffusion_asr.meeting.stretches import stretches
 from diffusion_asr.recognizer import Recognizer
+from diffusion_asr.toolkits import adapters
 from tests import meeting_helpers
 from tests.meeting_helpers import BOTH, END, ENGLISH, HANDOVER, TURNS, known, quick, write
 

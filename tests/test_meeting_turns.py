@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diffusion_asr.audio import SAMPLE_RATE
+from diffusion_asr.audio.files import SAMPLE_RATE
 from diffusion_asr.errors import AudioError, FormatError
 from diffusion_asr.meeting import DiarizationError, SpeakerCount, transcribe_meeting
 from diffusion_asr.recognizer import Recognizer

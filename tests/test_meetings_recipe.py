@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from diffusion_asr import Recognizer, audio, formats
-from diffusion_asr.attribution import Turn
+from diffusion_asr import Recognizer, formats
+from diffusion_asr.audio import files as audio
 from diffusion_asr.errors import DiffusionASRError
+from diffusion_asr.meeting.attribution import Turn
 from diffusion_asr.scoring import score
 from diffusion_asr.transcript import Segment, Transcript, Word
 from recipes.diarization.data import meetings

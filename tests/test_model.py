@@ -13,7 +13,7 @@ import pytest
 import soundfile as sf
 
 from diffusion_asr import Recognizer
-from diffusion_asr.pretrained import EMBEDDED
+from diffusion_asr.models.folder import EMBEDDED
 from recipes.embedded.evaluate import Clip, dev_clips, run
 
 ROOT = Path(__file__).parent.parent

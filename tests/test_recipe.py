@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from diffusion_asr.denoiser import CanvasDenoiser
-from diffusion_asr.pretrained import compute_dtype
-from diffusion_asr.vocabulary import Vocabulary
+from diffusion_asr.decoding.denoiser import CanvasDenoiser
+from diffusion_asr.models.canvas import compute_dtype
+from diffusion_asr.text.vocabulary import Vocabulary
 from recipes.embedded import training
 from recipes.embedded.averaging import average
 from recipes.embedded.data import load

@@ -17,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from diffusion_asr.encoder import AcousticMemory
-from diffusion_asr.vocabulary import Vocabulary
+from diffusion_asr.acoustics.encoder import AcousticMemory
+from diffusion_asr.text.vocabulary import Vocabulary
 from recipes.embedded.augment import speed
 from recipes.embedded.data import Clip, batches, collate, load
 from recipes.embedded.features import Recording, _source_rows, cache, compose

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from diffusion_asr.alignment import forced_canvas
-from diffusion_asr.denoiser import CanvasDenoiser
-from diffusion_asr.sampler import collapse
+from diffusion_asr.decoding.alignment import forced_canvas
+from diffusion_asr.decoding.canvas import collapse
+from diffusion_asr.decoding.denoiser import CanvasDenoiser
 from recipes.embedded.run import rate
 from recipes.embedded.training import Pieces, TrainOptions, ctc, losses, second_canvas
 from tests import recipe_helpers, tiny

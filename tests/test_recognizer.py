@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 import torch
 
+from diffusion_asr.decoding.decoder import Hypothesis
 from diffusion_asr.errors import AudioError, LanguageError, ModelError
-from diffusion_asr.recognizer import Hypothesis, Recognizer
+from diffusion_asr.recognizer import Recognizer
+from diffusion_asr.text.spacing import join
 from diffusion_asr.transcript import Transcript
-from diffusion_asr.words import join
 from tests import tiny
 from tests.audio_files import sine, write
 from tests.tiny import ROOT, eager, noise

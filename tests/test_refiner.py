@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor
 
-from diffusion_asr import int8
-from diffusion_asr.checkpoint import ROWS, pack_delta, unpack
-from diffusion_asr.denoiser import PROMPT
-from diffusion_asr.edit_denoiser import (
+from diffusion_asr.decoding.canvas import collapse
+from diffusion_asr.decoding.causal import int8
+from diffusion_asr.decoding.causal.decoder import Settler, astray
+from diffusion_asr.decoding.causal.model import (
     DELETE,
     END,
     INSERT,
@@ -26,11 +26,11 @@ from diffusion_asr.edit_denoiser import (
     HeardState,
     apply_edits,
 )
+from diffusion_asr.decoding.causal.rewriting import Refiner, RefinerOptions
+from diffusion_asr.decoding.layers import PROMPT
 from diffusion_asr.errors import ModelError
-from diffusion_asr.recognizer import Parts
-from diffusion_asr.refiner import Refiner, RefinerOptions
-from diffusion_asr.sampler import collapse
-from diffusion_asr.settling import Settler, astray
+from diffusion_asr.models.packing import ROWS, pack_delta, unpack
+from diffusion_asr.models.parts import Parts
 from recipes.embedded.refining import align, corrupt
 from tests import tiny
 

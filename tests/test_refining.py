@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffusion_asr.edit_denoiser import END, EditDenoiser, RefinerConfig
-from diffusion_asr.fronts import MARGIN, SlotTimes
-from diffusion_asr.vocabulary import Vocabulary
+from diffusion_asr.decoding.causal.fronts import MARGIN, SlotTimes
+from diffusion_asr.decoding.causal.model import END, EditDenoiser, RefinerConfig
+from diffusion_asr.text.vocabulary import Vocabulary
 from recipes.embedded import refining
 from recipes.embedded.data import Clip, collate
 from recipes.embedded.refining import Drafted, RefineOptions, RefineTrainer, front_rows, mixed

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from diffusion_asr.denoiser import DecoderLayer
-from diffusion_asr.encoder import AcousticMemory
+from diffusion_asr.acoustics.encoder import AcousticMemory
+from diffusion_asr.decoding.layers import DecoderLayer
 from recipes.embedded.regularise import (
     GAP,
     GAP_EVERY,

@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from diffusion_asr import audio
-from diffusion_asr.attribution import Turn
+from diffusion_asr.audio import files as audio
 from diffusion_asr.errors import AudioError, FormatError
 from diffusion_asr.meeting import MeetingResult, SegmentTrace
+from diffusion_asr.meeting.attribution import Turn
 from diffusion_asr.report import write_report
-from diffusion_asr.report.sound import listen
+from diffusion_asr.report.player_audio import listen
 from diffusion_asr.transcript import Segment, Transcript, Word
 
 DATA = Path(__file__).parent / "data"

@@ -9,10 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffusion_asr.branches import Branch, Rows
-from diffusion_asr.edit_denoiser import END, KEEP, REPLACE, EditDenoiser, HeardState
-from diffusion_asr.refiner import Refiner, RefinerOptions
-from diffusion_asr.revision import Reviser, RevisionOptions
+from diffusion_asr.decoding.causal.alternatives import Reviser, RevisionOptions
+from diffusion_asr.decoding.causal.branches import Branch, Rows
+from diffusion_asr.decoding.causal.model import END, KEEP, REPLACE, EditDenoiser, HeardState
+from diffusion_asr.decoding.causal.rewriting import Refiner, RefinerOptions
 from tests import tiny
 
 ALL = torch.arange(40)

@@ -11,16 +11,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from diffusion_asr.denoiser import PreparedState, Slots
-from diffusion_asr.encoder import AcousticMemory
-from diffusion_asr.sampler import (
-    Denoised,
-    SamplerOptions,
-    UniformSampler,
-    accept,
-    collapse,
-    uniform_noise,
-)
+from diffusion_asr.acoustics.encoder import AcousticMemory
+from diffusion_asr.decoding.canvas import Denoised, Slots, collapse
+from diffusion_asr.decoding.denoiser import PreparedState
+from diffusion_asr.decoding.diffusion import SamplerOptions, UniformSampler
+from diffusion_asr.decoding.process import accept, uniform_noise
 
 SIZE = 11
 Score = Callable[[Tensor, Tensor], Tensor]

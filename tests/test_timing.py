@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from diffusion_asr import Recognizer, audio, timing
-from diffusion_asr.sampler import Denoised
-from diffusion_asr.words import Calibration, to_words
+from diffusion_asr import Recognizer
+from diffusion_asr.audio import files as audio
+from diffusion_asr.decoding.calibration import Calibration
+from diffusion_asr.decoding.canvas import Denoised
+from diffusion_asr.decoding.causal import token_times as timing
+from diffusion_asr.decoding.words import to_words
 from tests.tiny import real_vocabulary
 
 CLIP = Path(__file__).parent / "data/en-arctic_a0239_1592711579.flac"

@@ -12,10 +12,9 @@ import torch
 from torch import Tensor
 
 from diffusion_asr import ModelError, Recognizer
-from diffusion_asr.checkpoint import REFINER, load_config
-from diffusion_asr.pretrained import model_folder
-from diffusion_asr.tuned import DENOISER, Source, copy_model, denoiser_of, write_tuned
-from diffusion_asr.words import Calibration
+from diffusion_asr.decoding.calibration import Calibration
+from diffusion_asr.models.folder import REFINER, load_config, model_folder
+from diffusion_asr.models.tuned import DENOISER, Source, copy_model, denoiser_of, write_tuned
 
 CLIP = Path(__file__).parent / "data/en-arctic_a0239_1592711579.flac"
 

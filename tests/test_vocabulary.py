@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diffusion_asr.errors import LanguageError, ModelError
-from diffusion_asr.vocabulary import LANGUAGES, NULL, Vocabulary, byte_letters, piece_bytes
+from diffusion_asr.text.vocabulary import LANGUAGES, NULL, Vocabulary, byte_letters, piece_bytes
 from recipes.embedded.build_vocabulary import pruned, repaired, spoken
 from recipes.embedded.grow import carried, larger
 from tests import tiny

@@ -11,10 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from diffusion_asr.sampler import Denoised, collapse
+from diffusion_asr.decoding.calibration import RAMP, Calibration
+from diffusion_asr.decoding.canvas import Denoised, collapse
+from diffusion_asr.decoding.words import TAIL, to_words, tokens
+from diffusion_asr.text.spacing import join
+from diffusion_asr.text.vocabulary import Vocabulary
 from diffusion_asr.transcript import Word
-from diffusion_asr.vocabulary import Vocabulary
-from diffusion_asr.words import RAMP, TAIL, Calibration, join, to_words, tokens
 from tests import tiny
 from tests.tiny import HANZI, canvas_of, denoised
 

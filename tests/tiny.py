@@ -20,16 +20,18 @@ from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 from torch import Tensor, nn
 
-from diffusion_asr.checkpoint import pack, save
-from diffusion_asr.denoiser import CanvasDenoiser, DenoiserConfig
-from diffusion_asr.draft import LanguagePosterior, NullDraft
-from diffusion_asr.edit_denoiser import EditDenoiser, RefinerConfig
-from diffusion_asr.encoder import AcousticMemory, EncoderConfig, WhisperEncoder
-from diffusion_asr.recognizer import Parts, Recognizer
-from diffusion_asr.sampler import Denoised
-from diffusion_asr.vad import CHUNK
-from diffusion_asr.vocabulary import Vocabulary, byte_letters
-from diffusion_asr.words import Calibration
+from diffusion_asr.acoustics.encoder import AcousticMemory, EncoderConfig, WhisperEncoder
+from diffusion_asr.acoustics.language import LanguagePosterior, NullDraft
+from diffusion_asr.audio.speech import CHUNK
+from diffusion_asr.decoding.calibration import Calibration
+from diffusion_asr.decoding.canvas import Denoised
+from diffusion_asr.decoding.causal.model import EditDenoiser, RefinerConfig
+from diffusion_asr.decoding.denoiser import CanvasDenoiser, DenoiserConfig
+from diffusion_asr.models.folder import save
+from diffusion_asr.models.packing import pack
+from diffusion_asr.models.parts import Parts
+from diffusion_asr.recognizer import Recognizer
+from diffusion_asr.text.vocabulary import Vocabulary, byte_letters
 
 M = TypeVar("M", bound=nn.Module)
 ROOT = Path(__file__).parents[1]

@@ -13,9 +13,9 @@ from typing import Any
 
 from nemo.core.connectors.save_restore_connector import SaveRestoreConnector
 
-from diffusion_asr.checkpoint import load_config
 from diffusion_asr.errors import ModelError
-from diffusion_asr.tuned import Source
+from diffusion_asr.models.folder import load_config
+from diffusion_asr.models.tuned import Source
 
 FOLDER = "canvas"
 

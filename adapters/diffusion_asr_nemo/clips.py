@@ -13,7 +13,7 @@ import soundfile as sf
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from diffusion_asr import audio
+from diffusion_asr.audio import files as audio
 from diffusion_asr.errors import AudioError
 
 Channels = int | str | Iterable[int] | None

@@ -18,14 +18,15 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from diffusion_asr.audio import SAMPLE_RATE
-from diffusion_asr.encoder import AcousticMemory
+from diffusion_asr.acoustics.encoder import AcousticMemory
+from diffusion_asr.audio.files import SAMPLE_RATE
+from diffusion_asr.decoding.objective import canvas_losses
 from diffusion_asr.errors import ModelError
-from diffusion_asr.objective import canvas_losses
-from diffusion_asr.pretrained import load_parts, model_folder
+from diffusion_asr.models.canvas import load_parts
+from diffusion_asr.models.folder import model_folder
+from diffusion_asr.models.tuned import Source, copy_model, write_tuned
 from diffusion_asr.recognizer import Recognizer
 from diffusion_asr.transcript import Transcript
-from diffusion_asr.tuned import Source, copy_model, write_tuned
 from diffusion_asr_nemo.archive import FOLDER, FolderConnector, source_of
 from diffusion_asr_nemo.clips import Clip, clips_of, entry_clip, loader, read_entries, samples_of, whole_file
 from diffusion_asr_nemo.hypotheses import to_nemo
@@ -144,7 +145,7 @@ class DiffusionASRModel(ASRModel, ASRTranscriptionMixin):  # type: ignore[misc]
 
         Args:
             folder: The folder to make.
-            refiner: See ``diffusion_asr.tuned.write_tuned``; False leaves the text to the denoiser alone.
+            refiner: See ``diffusion_asr.models.tuned.write_tuned``; False leaves the text to the denoiser alone.
 
         Raises:
             RecognitionError: What this model was loaded from is gone, or ``folder`` exists.

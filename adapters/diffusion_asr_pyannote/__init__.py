@@ -9,8 +9,8 @@ Importing this package turns pyannote.audio's telemetry off.
 
 from pathlib import Path
 
-from diffusion_asr.attribution import Turn
 from diffusion_asr.errors import ToolkitMissingError
+from diffusion_asr.meeting.attribution import Turn
 from diffusion_asr_pyannote import toolkit as _toolkit  # telemetry off before pyannote.audio is imported
 from diffusion_asr_pyannote.diarization import OfflineDiarization
 from diffusion_asr_pyannote.diarizer import PipelineInputError, PyannoteDiarizer, meeting_diarizer, turns_of

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from diffusion_asr.attribution import Turn
-from diffusion_asr.audio import SAMPLE_RATE, Samples
+from diffusion_asr.audio.files import SAMPLE_RATE, Samples
 from diffusion_asr.errors import DiffusionASRError
 from diffusion_asr.meeting import Diarization, SpeakerCount, Stage
+from diffusion_asr.meeting.attribution import Turn
 from diffusion_asr_pyannote import toolkit as _toolkit  # telemetry off first
 
 from pyannote.audio import Pipeline  # isort: skip

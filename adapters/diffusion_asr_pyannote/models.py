@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diffusion_asr.audio import SAMPLE_RATE
+from diffusion_asr.audio.files import SAMPLE_RATE
 from diffusion_asr.errors import ModelError
 from diffusion_asr_pyannote import toolkit as _toolkit  # noqa: F401 - telemetry off first
 

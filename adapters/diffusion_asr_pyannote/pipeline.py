@@ -15,8 +15,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from diffusion_asr import audio
-from diffusion_asr.attribution import LIMIT, Turn
+from diffusion_asr.audio import files as audio
 from diffusion_asr.errors import DiffusionASRError
 from diffusion_asr.meeting import (
     DEFAULT_ORDER,
@@ -26,6 +25,7 @@ from diffusion_asr.meeting import (
     SpeakerCount,
     transcribe_meeting,
 )
+from diffusion_asr.meeting.attribution import LIMIT, Turn
 from diffusion_asr.recognizer import Recognizer
 from diffusion_asr.transcript import Transcript
 from diffusion_asr_pyannote.diarizer import PipelineInputError, PyannoteDiarizer

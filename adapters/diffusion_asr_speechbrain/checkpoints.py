@@ -11,7 +11,7 @@ from speechbrain.utils.checkpoints import Checkpointer
 from torch import Tensor
 
 from diffusion_asr.errors import ModelError
-from diffusion_asr.tuned import Source, write_tuned
+from diffusion_asr.models.tuned import Source, write_tuned
 from diffusion_asr_speechbrain.toolkit import speechbrain_errors
 
 _RECOVERABLE = "whisper.ckpt"  # as recipes/speechbrain/*.yaml name the module for the checkpointer
@@ -31,7 +31,7 @@ def export(
             one checkpoint in it, or its ``whisper.ckpt``.
         folder: The folder to make.
         checkpoint: What the recipe's ``checkpoint`` was.
-        refiner: See ``diffusion_asr.tuned.write_tuned``; False leaves the text to the denoiser alone.
+        refiner: See ``diffusion_asr.models.tuned.write_tuned``; False leaves the text to the denoiser alone.
 
     Returns:
         The file that was read.

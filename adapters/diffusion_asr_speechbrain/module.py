@@ -12,10 +12,11 @@ import torch
 from speechbrain.decoders.seq2seq import S2SBaseSearcher
 from torch import Tensor, nn
 
-from diffusion_asr.encoder import AcousticMemory
-from diffusion_asr.objective import ctc, unrolled
-from diffusion_asr.recognizer import Hypothesis, Recognizer
-from diffusion_asr.sampler import collapse
+from diffusion_asr.acoustics.encoder import AcousticMemory
+from diffusion_asr.decoding.canvas import collapse
+from diffusion_asr.decoding.decoder import Hypothesis
+from diffusion_asr.decoding.objective import ctc, unrolled
+from diffusion_asr.recognizer import Recognizer
 from diffusion_asr_speechbrain.tokenizer import CanvasTokenizer
 from diffusion_asr_speechbrain.toolkit import speechbrain_errors
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from diffusion_asr.normalise import basic
-from diffusion_asr.vocabulary import NULL, Vocabulary
+from diffusion_asr.text.normalise import basic
+from diffusion_asr.text.vocabulary import NULL, Vocabulary
 
 
 class CanvasTokenizer:

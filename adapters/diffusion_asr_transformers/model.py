@@ -17,8 +17,8 @@ from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutput
 
+from diffusion_asr.models.tuned import Source, copy_model, write_tuned
 from diffusion_asr.recognizer import Recognizer
-from diffusion_asr.tuned import Source, copy_model, write_tuned
 
 FOLDER = "recognizer"
 

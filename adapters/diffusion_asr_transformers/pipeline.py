@@ -12,7 +12,7 @@ import numpy as np
 import soundfile as sf
 from transformers.pipelines import Pipeline
 
-from diffusion_asr.audio import SAMPLE_RATE
+from diffusion_asr.audio.files import SAMPLE_RATE
 from diffusion_asr.errors import AudioError, DiffusionASRError
 from diffusion_asr.transcript import Transcript
 

@@ -6,9 +6,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from diffusion_asr.encoder import AcousticMemory
+    from diffusion_asr.acoustics.encoder import AcousticMemory
+    from diffusion_asr.decoding.decoder import Hypothesis
     from diffusion_asr.errors import AudioError, DiffusionASRError, FormatError, LanguageError, ModelError
-    from diffusion_asr.recognizer import Hypothesis, Recognizer
+    from diffusion_asr.recognizer import Recognizer
     from diffusion_asr.transcript import Segment, Transcript, Word
 
 # Nothing is imported before it is used: `import diffusion_asr` and `--help` do not load torch.

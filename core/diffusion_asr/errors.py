@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+REINSTALL = "Reinstall the package or fetch the model again."
+
 
 class DiffusionASRError(Exception):
     """Base of everything that this package raises on purpose."""

@@ -2,38 +2,33 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from diffusion_asr import audio
-from diffusion_asr.denoiser import CanvasDenoiser
-from diffusion_asr.draft import Draft, LanguagePosterior
-from diffusion_asr.edit_denoiser import EditDenoiser
-from diffusion_asr.encoder import AcousticMemory, WhisperEncoder
-from diffusion_asr.errors import AudioError, LanguageError
-from diffusion_asr.longform import Window, WindowOptions, windows
-from diffusion_asr.memory import give_back
-from diffusion_asr.sampler import Denoised, SamplerOptions, UniformSampler, uniform_noise
-from diffusion_asr.settling import Settler
-from diffusion_asr.transcript import Segment, Transcript, Word
-from diffusion_asr.vad import SpeechDetector
-from diffusion_asr.vocabulary import Vocabulary
-from diffusion_asr.words import Calibration, join, to_words
+from diffusion_asr.acoustics.encoder import AcousticMemory, check_waveforms
+from diffusion_asr.audio import files as audio
+from diffusion_asr.audio.speech import SpeechDetector
+from diffusion_asr.audio.windows import WindowOptions, windows
+from diffusion_asr.decoding.causal.decoder import Settler
+from diffusion_asr.decoding.decoder import AUTO, SEED, Hypothesis, Init
+from diffusion_asr.decoding.diffusion import SamplerOptions, UniformSampler
+from diffusion_asr.decoding.process import uniform_noise
+from diffusion_asr.decoding.words import to_words
+from diffusion_asr.errors import LanguageError
+from diffusion_asr.models.parts import Parts
+from diffusion_asr.process_memory import give_back
+from diffusion_asr.segments import segments_of
+from diffusion_asr.text.spacing import join
+from diffusion_asr.transcript import Segment, Transcript
 
 if TYPE_CHECKING:
     from diffusion_asr.diffusion_gemma.loading import LoadOptions
-
-Init = Literal["draft", "noise"]
-AUTO = "auto"
-SEED = 0  # default noise: a transcription without an explicit generator is repeatable
 
 
 class Progress(Protocol):
@@ -42,40 +37,6 @@ class Progress(Protocol):
     def __call__(self, done: float, total: float) -> None:
         """Work has come as far as ``done`` of ``total`` seconds."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Hypothesis:
-    """What the denoiser made of one clip.
-
-    Attributes:
-        text: The words as written.
-        words: With times in seconds from the clip's start, and confidence.
-        language: The language that it was decoded in.
-        confidence: Mean probability of the words; 0 for an empty clip.
-        denoised: Canvas, steps taken and (if asked for) the trace.
-    """
-
-    text: str
-    words: tuple[Word, ...]
-    language: str
-    confidence: float
-    denoised: Denoised
-
-
-@dataclass(frozen=True)
-class Parts:
-    """A model's parts, as a checkpoint holds them."""
-
-    encoder: WhisperEncoder
-    denoiser: CanvasDenoiser
-    language: LanguagePosterior
-    vocabulary: Vocabulary
-    calibration: Calibration
-    name: str
-    version: str
-    draft: Draft
-    refiner: EditDenoiser | None = None
 
 
 class Recognizer:
@@ -107,10 +68,11 @@ class Recognizer:
             ModelError: Unknown name, or a folder that is missing, corrupt or of another format.
             ToolkitMissingError: A DiffusionGemma without transformers.
         """
-        from diffusion_asr.pretrained import is_adapter, load_parts
+        from diffusion_asr.loading import is_adapter
+        from diffusion_asr.models.canvas import load_parts
 
         if is_adapter(name):
-            from diffusion_asr.diffusion_gemma.recognizer import DiffusionGemmaRecognizer
+            from diffusion_asr.diffusion_gemma.decoder import DiffusionGemmaRecognizer
 
             return DiffusionGemmaRecognizer.load(str(name), options)
         return cls(load_parts(name))
@@ -289,25 +251,6 @@ def check_known(code: str | None, languages: Sequence[str]) -> None:
         raise LanguageError(f"unknown language {code!r}; this model knows {known}, or auto to detect")
 
 
-def check_waveforms(waveforms: Tensor, lengths: Tensor | None) -> None:
-    """Raise ``AudioError`` unless these can be encoded; see ``Recognizer.encode``."""
-    if waveforms.ndim != 2 or waveforms.shape[1] == 0 or len(waveforms) == 0:
-        raise AudioError(f"waveforms must be (batch, samples), not {tuple(waveforms.shape)}")
-    most = int(30 * audio.SAMPLE_RATE)
-    if waveforms.shape[1] > most:
-        seconds = waveforms.shape[1] / audio.SAMPLE_RATE
-        raise AudioError(f"a clip of {seconds:.1f} s: encode takes 30 s at most; use transcribe")
-    if lengths is not None:
-        fits = lengths.shape == (len(waveforms),) and int(lengths.min()) > 0
-        if not fits or int(lengths.max()) > waveforms.shape[1]:
-            shape = tuple(waveforms.shape)
-            raise AudioError(
-                f"lengths {lengths.tolist()} do not fit waveforms {shape}: one for each, above 0"
-            )
-    if not bool(torch.isfinite(waveforms).all()):
-        raise AudioError("waveforms hold NaN or infinite samples; repair or drop the clip")
-
-
 def _options(steps: int | None, init: str) -> SamplerOptions:
     """Checked options of a call."""
     if init not in ("draft", "noise"):
@@ -344,32 +287,3 @@ def _open(source: Any, sample_rate: int) -> tuple[Iterable[np.ndarray], str | No
         return blocks, str(path), audio.probe(path).duration
     samples = audio.as_mono_16k(source, sample_rate)
     return [samples], None, len(samples) / audio.SAMPLE_RATE
-
-
-_SENTENCE_END = (".", "?", "!", "。", "？", "！", "।", "…")
-
-
-def segments_of(window: Window, hypothesis: Hypothesis) -> list[Segment]:
-    """A window's words as segments: cut after a sentence, or at a pause of more than a second."""
-    out: list[Segment] = []
-    words: list[Word] = []
-    for n, word in enumerate(hypothesis.words):
-        words.append(word)
-        following = hypothesis.words[n + 1] if n + 1 < len(hypothesis.words) else None
-        pause = math.inf if following is None else following.start - word.end
-        if pause > 1.0 or (pause > 0.2 and word.text.endswith(_SENTENCE_END)):
-            text = join(tuple(words))
-            whole = Segment(words[0].start, words[-1].end, text, tuple(words), hypothesis.language)
-            out.append(_placed(whole, window))
-            words = []
-    return out
-
-
-def _placed(segment: Segment, window: Window) -> Segment:
-    """A segment at its place in the recording, in milliseconds; none ends after its window."""
-
-    def at(seconds: float) -> float:
-        return round(min(window.start + seconds, window.end), 3)
-
-    words = tuple(replace(w, start=at(w.start), end=at(w.end)) for w in segment.words)
-    return replace(segment, start=at(segment.start), end=at(segment.end), words=words)

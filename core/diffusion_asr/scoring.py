@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from diffusion_asr.errors import FormatError, ToolkitMissingError
-from diffusion_asr.normalise import basic
+from diffusion_asr.text.normalise import basic
 from diffusion_asr.transcript import Segment, Transcript
 
 METRICS = ("WER", "CER", "cpWER", "tcpWER", "ORC-WER", "DER")

@@ -24,7 +24,7 @@ import torch
 import typer
 
 from diffusion_asr import Recognizer
-from diffusion_asr.audio import SAMPLE_RATE, read
+from diffusion_asr.audio.files import SAMPLE_RATE, read
 
 SPEECH = Path("tests/data/en-arctic_a0239_1592711579.flac")
 LANGUAGE = "en"

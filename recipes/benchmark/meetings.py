@@ -22,8 +22,8 @@ import numpy as np
 import soundfile as sf
 import typer
 
-from diffusion_asr import audio, formats, scoring
-from diffusion_asr.attribution import Turn, TurnIndex
+from diffusion_asr import formats, scoring
+from diffusion_asr.audio import files as audio
 from diffusion_asr.meeting import (
     ORDERS,
     Diarization,
@@ -33,9 +33,10 @@ from diffusion_asr.meeting import (
     offline_diarizer,
     transcribe_meeting,
 )
+from diffusion_asr.meeting.attribution import Turn, TurnIndex
 from diffusion_asr.recognizer import Recognizer
+from diffusion_asr.text.spacing import join
 from diffusion_asr.transcript import Segment, Transcript, Word
-from diffusion_asr.words import join
 from recipes.benchmark.speed import TRANSCRIBE, WORK, child
 
 RATE = audio.SAMPLE_RATE

@@ -23,7 +23,7 @@ import numpy as np
 import soundfile as sf
 import typer
 
-from diffusion_asr import audio
+from diffusion_asr.audio import files as audio
 
 RATE = audio.SAMPLE_RATE
 app = typer.Typer(add_completion=False)

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from diffusion_asr.adapters import adapters
+from diffusion_asr.toolkits import adapters
 from recipes.compatibility.environment import ADAPTERS, ROOT, Environment
 
 RESULTS = Path(__file__).parent / "results"

@@ -18,10 +18,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from diffusion_asr import audio
-from diffusion_asr.attribution import Turn
+from diffusion_asr.audio import files as audio
+from diffusion_asr.audio.spans import VadOptions, speech_spans
+from diffusion_asr.audio.speech import SpeechDetector
 from diffusion_asr.errors import DiffusionASRError
-from diffusion_asr.vad import SpeechDetector, VadOptions, speech_spans
+from diffusion_asr.meeting.attribution import Turn
 
 RATE = audio.SAMPLE_RATE
 SHARED = Path(__file__).parents[3] / "shared/data"

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from diffusion_asr.attribution import Turn
+from diffusion_asr.meeting.attribution import Turn
 from recipes.diarization.data import Recording
 
 from pyannote.core import Annotation, Segment, Timeline  # isort: skip

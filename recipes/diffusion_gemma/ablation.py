@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from diffusion_asr.acoustics.encoder import AcousticMemory
 from diffusion_asr.diffusion_gemma import lora
 from diffusion_asr.diffusion_gemma.backbone import BackboneConfig, build
 from diffusion_asr.diffusion_gemma.denoiser import DiffusionGemmaDenoiser
@@ -28,7 +29,6 @@ from diffusion_asr.diffusion_gemma.objective import LossOptions, TokenBatch, los
 from diffusion_asr.diffusion_gemma.projector import AudioProjector, published
 from diffusion_asr.diffusion_gemma.prompt import ANY, Prompt
 from diffusion_asr.diffusion_gemma.sampler import GemmaSampler, GemmaSamplerOptions
-from diffusion_asr.encoder import AcousticMemory
 
 PAD, END, BOS, BEGIN, AUDIO, CLOSE, FIRST = range(7)
 LETTERS, WORDS = 12, 40

@@ -13,9 +13,9 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from diffusion_asr.encoder import AcousticMemory
-from diffusion_asr.pretrained import load_parts
-from diffusion_asr.vocabulary import Vocabulary
+from diffusion_asr.acoustics.encoder import AcousticMemory
+from diffusion_asr.models.canvas import load_parts
+from diffusion_asr.text.vocabulary import Vocabulary
 from recipes.diffusion_gemma.tiny import drafted, new_tiny
 
 # From its model card and its publishers' posts (facts of July 2026); "not stated" where they do not say.

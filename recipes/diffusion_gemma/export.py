@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from diffusion_asr.diffusion_gemma.folder import save_model
-from diffusion_asr.pretrained import load_parts
+from diffusion_asr.models.canvas import load_parts
 from recipes.diffusion_gemma.tiny import drafted, new_tiny, sizes
 
 

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from diffusion_asr import audio
+from diffusion_asr.acoustics.encoder import AcousticMemory, WhisperEncoder
+from diffusion_asr.audio import files as audio
 from diffusion_asr.diffusion_gemma.objective import TokenBatch
 from diffusion_asr.diffusion_gemma.vocabulary import GemmaVocabulary
-from diffusion_asr.encoder import AcousticMemory, WhisperEncoder
 from diffusion_asr.errors import AudioError
 from recipes.embedded.features import Row, manifest_rows
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from diffusion_asr.denoiser import CanvasDenoiser
+from diffusion_asr.decoding.denoiser import CanvasDenoiser
 from diffusion_asr.diffusion_gemma.backbone import BackboneConfig, build, embeddings
 from diffusion_asr.diffusion_gemma.denoiser import DiffusionGemmaDenoiser
 from diffusion_asr.diffusion_gemma.projector import AudioProjector, ProjectorConfig

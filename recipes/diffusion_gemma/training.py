@@ -17,12 +17,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from diffusion_asr.alignment import forced_canvas
-from diffusion_asr.denoiser import CanvasDenoiser
+from diffusion_asr.decoding.alignment import forced_canvas
+from diffusion_asr.decoding.canvas import collapse
+from diffusion_asr.decoding.denoiser import CanvasDenoiser
+from diffusion_asr.decoding.diffusion import SamplerOptions, UniformSampler
 from diffusion_asr.diffusion_gemma.denoiser import DiffusionGemmaDenoiser, GemmaState
 from diffusion_asr.diffusion_gemma.objective import corrupt, noise_level
-from diffusion_asr.pretrained import compute_dtype, load_parts
-from diffusion_asr.sampler import SamplerOptions, UniformSampler, collapse
+from diffusion_asr.models.canvas import compute_dtype, load_parts
 from recipes.diffusion_gemma.tiny import drafted, new_tiny
 from recipes.embedded.data import Batch, Clip, batches, collate, load, training_shards
 from recipes.embedded.quick_eval import error
@@ -171,7 +172,7 @@ def dev_errors(
     steps: Sequence[int] = (1, 4),
 ) -> dict[str, list[float]]:
     """{"en FLEURS": [error after each step count], …} from noise, clips one by one as the recogniser does."""
-    from diffusion_asr.vocabulary import Vocabulary
+    from diffusion_asr.text.vocabulary import Vocabulary
 
     assert isinstance(vocabulary, Vocabulary)
     sampler = UniformSampler(model, len(vocabulary))  # type: ignore[arg-type]

@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from diffusion_asr.checkpoint import REFINER, unpack
-from diffusion_asr.pretrained import model_folder
+from diffusion_asr.models.folder import REFINER, model_folder
+from diffusion_asr.models.packing import unpack
 from recipes.embedded.training import continued_denoiser, is_run, run_average
 
 Weights = Mapping[str, Tensor]

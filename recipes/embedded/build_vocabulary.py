@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from diffusion_asr.vocabulary import Vocabulary, byte_letters, piece_bytes
+from diffusion_asr.text.vocabulary import Vocabulary, byte_letters, piece_bytes
 from recipes.embedded.texts import LANGUAGES, dev_keys, key, sentences
 
 LATIN = ("en", "de", "fr", "es")

@@ -11,8 +11,8 @@ from pathlib import Path
 import jiwer
 import torch
 
+from diffusion_asr.decoding.calibration import Calibration
 from diffusion_asr.recognizer import Recognizer
-from diffusion_asr.words import Calibration
 from recipes.embedded.evaluate import Clip, dev_clips, normalised
 
 Sample = tuple[float, bool]  # mean log-probability of a word, and whether it is right

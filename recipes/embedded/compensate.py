@@ -14,9 +14,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from diffusion_asr.checkpoint import GROUP, NIBBLES, SCALE, group_scales, in_steps, two_to_a_byte
-from diffusion_asr.denoiser import CanvasDenoiser
-from diffusion_asr.vocabulary import Vocabulary
+from diffusion_asr.decoding.denoiser import CanvasDenoiser
+from diffusion_asr.models.packing import GROUP, NIBBLES, SCALE, group_scales, in_steps, two_to_a_byte
+from diffusion_asr.text.vocabulary import Vocabulary
 from recipes.embedded.data import Clip, collate, load, training_shards
 
 CLIPS = 240

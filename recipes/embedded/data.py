@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffusion_asr.encoder import AcousticMemory
-from diffusion_asr.vocabulary import Vocabulary
+from diffusion_asr.acoustics.encoder import AcousticMemory
+from diffusion_asr.text.vocabulary import Vocabulary
 
 
 @dataclass

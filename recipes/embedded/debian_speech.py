@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import soundfile as sf
 
-from diffusion_asr.audio import SAMPLE_RATE, as_mono_16k
+from diffusion_asr.audio.files import SAMPLE_RATE, as_mono_16k
 from recipes.embedded.texts import clean
 
 POOL = "https://deb.debian.org/debian/pool/main/"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 
-from diffusion_asr.alignment import forced_canvas
-from diffusion_asr.pretrained import load_parts
-from diffusion_asr.sampler import collapse
+from diffusion_asr.decoding.alignment import forced_canvas
+from diffusion_asr.decoding.canvas import collapse
+from diffusion_asr.models.canvas import load_parts
 from recipes.embedded.data import collate, load
 
 _LEAST = -15.0  # log-probability of a token that the draft did not think of at all

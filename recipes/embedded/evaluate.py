@@ -17,8 +17,8 @@ from typing import Any
 import jiwer
 import numpy as np
 
-from diffusion_asr import audio
-from diffusion_asr.normalise import basic, simplified
+from diffusion_asr.audio import files as audio
+from diffusion_asr.text.normalise import basic, simplified
 
 CHARACTER = ("hi", "zh")
 SETTINGS: tuple[tuple[str, int | None], ...] = (
@@ -124,7 +124,7 @@ def passes(recognizer: Any, clips: Sequence[Clip]) -> str:
     """How soon clips of up to 30 s settle from the draft."""
     import torch
 
-    from diffusion_asr.sampler import collapse
+    from diffusion_asr.decoding.canvas import collapse
 
     steps, tokens = [], 0
     for clip in clips:

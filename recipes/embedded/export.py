@@ -12,12 +12,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from diffusion_asr.checkpoint import NIBBLES, REFINER, SCALE, load_config, pack, pack_delta, save, unpack
-from diffusion_asr.denoiser import CanvasDenoiser, DenoiserConfig
-from diffusion_asr.edit_denoiser import EditDenoiser, RefinerConfig
-from diffusion_asr.pretrained import load_parts, model_folder
-from diffusion_asr.vocabulary import Vocabulary
-from diffusion_asr.words import Calibration
+from diffusion_asr.decoding.calibration import Calibration
+from diffusion_asr.decoding.causal.model import EditDenoiser, RefinerConfig
+from diffusion_asr.decoding.denoiser import CanvasDenoiser, DenoiserConfig
+from diffusion_asr.models.canvas import load_parts
+from diffusion_asr.models.folder import REFINER, load_config, model_folder, save
+from diffusion_asr.models.packing import NIBBLES, SCALE, pack, pack_delta, unpack
+from diffusion_asr.text.vocabulary import Vocabulary
 from recipes.embedded.compensate import heard_clips, input_moments, narrowed
 from recipes.embedded.features import ENCODER
 from recipes.embedded.training import continued_denoiser, run_average

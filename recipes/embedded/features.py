@@ -19,8 +19,8 @@ import numpy as np
 import soundfile as sf
 import torch
 
-from diffusion_asr.encoder import EncoderConfig, WhisperEncoder
-from diffusion_asr.pretrained import compute_dtype
+from diffusion_asr.acoustics.encoder import EncoderConfig, WhisperEncoder
+from diffusion_asr.models.canvas import compute_dtype
 from recipes.embedded.augment import RATE, augment, non_speech
 from recipes.embedded.texts import dev_keys, key
 

@@ -14,9 +14,10 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from diffusion_asr.checkpoint import REFINER, unpack
-from diffusion_asr.pretrained import load_parts, model_folder
-from diffusion_asr.vocabulary import Vocabulary
+from diffusion_asr.models.canvas import load_parts
+from diffusion_asr.models.folder import REFINER, model_folder
+from diffusion_asr.models.packing import unpack
+from diffusion_asr.text.vocabulary import Vocabulary
 from recipes.embedded.build_vocabulary import (
     LATIN,
     language_pieces,

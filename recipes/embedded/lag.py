@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from diffusion_asr import audio
+from diffusion_asr.audio import files as audio
+from diffusion_asr.decoding.calibration import RAMP, Calibration
 from diffusion_asr.recognizer import Recognizer
-from diffusion_asr.words import RAMP, Calibration
 from recipes.embedded.features import manifest_rows
 
 LANGUAGES = ("en", "de", "fr", "es")  # hi: Whisper has other words; zh: it cuts words elsewhere

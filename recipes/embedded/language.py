@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
-from diffusion_asr.draft import LanguagePosterior
-from diffusion_asr.encoder import AcousticMemory
-from diffusion_asr.vocabulary import LANGUAGES, Vocabulary
+from diffusion_asr.acoustics.encoder import AcousticMemory
+from diffusion_asr.acoustics.language import LanguagePosterior
+from diffusion_asr.text.vocabulary import LANGUAGES, Vocabulary
 from recipes.embedded.data import Clip, collate, load
 
 

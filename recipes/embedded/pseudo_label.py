@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from rapidfuzz.distance import Levenshtein
 
-from diffusion_asr import audio
+from diffusion_asr.audio import files as audio
 from recipes.embedded.features import Row, manifest_rows
 from recipes.embedded.texts import key
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import jiwer
 import torch
 
-from diffusion_asr.denoiser import CanvasDenoiser
-from diffusion_asr.normalise import basic
-from diffusion_asr.sampler import collapse
-from diffusion_asr.vocabulary import Vocabulary
+from diffusion_asr.decoding.canvas import collapse
+from diffusion_asr.decoding.denoiser import CanvasDenoiser
+from diffusion_asr.text.normalise import basic
+from diffusion_asr.text.vocabulary import Vocabulary
 from recipes.embedded.data import Clip, collate
 
 STEPS = (1, 2, 4)

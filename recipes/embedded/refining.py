@@ -24,10 +24,10 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn import functional as F
 
-from diffusion_asr import int8
-from diffusion_asr.checkpoint import unpack
-from diffusion_asr.denoiser import PROMPT
-from diffusion_asr.edit_denoiser import (
+from diffusion_asr.decoding.causal import int8
+from diffusion_asr.decoding.causal.fronts import Run as DraftRun
+from diffusion_asr.decoding.causal.fronts import SlotTimes, begins_word, cut
+from diffusion_asr.decoding.causal.model import (
     DELETE,
     END,
     INSERT,
@@ -37,11 +37,12 @@ from diffusion_asr.edit_denoiser import (
     EditDenoiser,
     RefinerConfig,
 )
-from diffusion_asr.fronts import Run as DraftRun
-from diffusion_asr.fronts import SlotTimes, begins_word, cut
-from diffusion_asr.pretrained import load_parts, model_folder
-from diffusion_asr.refiner import Refiner
-from diffusion_asr.vocabulary import Vocabulary
+from diffusion_asr.decoding.causal.rewriting import Refiner
+from diffusion_asr.decoding.layers import PROMPT
+from diffusion_asr.models.canvas import load_parts
+from diffusion_asr.models.folder import model_folder
+from diffusion_asr.models.packing import unpack
+from diffusion_asr.text.vocabulary import Vocabulary
 from recipes.embedded.data import Batch, Clip, batches, collate, load, training_shards
 from recipes.embedded.quick_eval import error
 from recipes.embedded.run import Run, RunOptions

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diffusion_asr.denoiser import DecoderLayer
-from diffusion_asr.encoder import AcousticMemory
+from diffusion_asr.acoustics.encoder import AcousticMemory
+from diffusion_asr.decoding.layers import DecoderLayer
 
 GAP = 20  # encoder frames (0.4 s): the longest gap
 GAP_EVERY = 150  # frames: one gap for so many

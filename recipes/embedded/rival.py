@@ -17,11 +17,12 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from diffusion_asr.denoiser import PROMPT, CanvasDenoiser, PreparedState, Slots
-from diffusion_asr.encoder import AcousticMemory
-from diffusion_asr.pretrained import compute_dtype
-from diffusion_asr.sampler import collapse
-from diffusion_asr.vocabulary import Vocabulary
+from diffusion_asr.acoustics.encoder import AcousticMemory
+from diffusion_asr.decoding.canvas import Slots, collapse
+from diffusion_asr.decoding.denoiser import CanvasDenoiser, PreparedState
+from diffusion_asr.decoding.layers import PROMPT
+from diffusion_asr.models.canvas import compute_dtype
+from diffusion_asr.text.vocabulary import Vocabulary
 from recipes.embedded.data import Batch, Clip, collate
 from recipes.embedded.quick_eval import error
 from recipes.embedded.training import Pieces, Trainer, TrainOptions, ctc, second_canvas

@@ -20,11 +20,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from diffusion_asr.alignment import forced_canvas
-from diffusion_asr.checkpoint import REFINER, unpack
-from diffusion_asr.denoiser import PROMPT, CanvasDenoiser, DenoiserConfig
-from diffusion_asr.pretrained import compute_dtype, load_parts, model_folder
-from diffusion_asr.vocabulary import Vocabulary
+from diffusion_asr.decoding.alignment import forced_canvas
+from diffusion_asr.decoding.denoiser import CanvasDenoiser, DenoiserConfig
+from diffusion_asr.decoding.layers import PROMPT
+from diffusion_asr.models.canvas import compute_dtype, load_parts
+from diffusion_asr.models.folder import REFINER, model_folder
+from diffusion_asr.models.packing import unpack
+from diffusion_asr.text.vocabulary import Vocabulary
 from recipes.embedded.data import Batch, Clip, batches, collate, load, training_shards
 from recipes.embedded.regularise import Regularisation, add_dropout, disturbed
 from recipes.embedded.run import Run, RunOptions

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from diffusion_asr.attribution import Turn
 from diffusion_asr.errors import DiffusionASRError
+from diffusion_asr.meeting.attribution import Turn
 from recipes.meetings.voices import Clip, Cutter, Utterance
 
 Rng = np.random.Generator

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import fftconvolve
 
-from diffusion_asr.audio import Samples
+from diffusion_asr.audio.files import Samples
 from recipes.embedded.augment import coloured_noise
 from recipes.meetings.plan import Plan, Rng
 from recipes.meetings.voices import RATE

@@ -16,7 +16,7 @@ import jiwer
 from meeteval.io import SegLST
 from meeteval.wer.api import cpwer
 
-from diffusion_asr.attribution import Turn, TurnIndex
+from diffusion_asr.meeting.attribution import Turn, TurnIndex
 from diffusion_asr.scoring import Rate, Scored, comparable, score
 from diffusion_asr.transcript import Segment, Transcript, Word
 

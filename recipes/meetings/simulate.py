@@ -22,9 +22,9 @@ import soundfile as sf
 import typer
 
 from diffusion_asr import formats
-from diffusion_asr.attribution import TurnIndex
 from diffusion_asr.cli.report import expected_errors
 from diffusion_asr.formats.files import write_text
+from diffusion_asr.meeting.attribution import TurnIndex
 from diffusion_asr.transcript import Segment, Transcript, Word
 from recipes.meetings.plan import Placed, Plan, Settings, grid, overlap, plan
 from recipes.meetings.room import render

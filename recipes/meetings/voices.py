@@ -17,13 +17,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffusion_asr import audio
-from diffusion_asr.alignment import forced_canvas
+from diffusion_asr.audio import files as audio
+from diffusion_asr.audio.spans import VadOptions, speech_spans
+from diffusion_asr.audio.speech import SpeechDetector
+from diffusion_asr.decoding.alignment import forced_canvas
+from diffusion_asr.decoding.canvas import Denoised
+from diffusion_asr.decoding.words import to_words
 from diffusion_asr.recognizer import Recognizer
-from diffusion_asr.sampler import Denoised
+from diffusion_asr.text.spacing import join
 from diffusion_asr.transcript import Word
-from diffusion_asr.vad import SpeechDetector, VadOptions, speech_spans
-from diffusion_asr.words import join, to_words
 
 RATE = audio.SAMPLE_RATE
 SHARED = Path(__file__).parents[3] / "shared/data/speech"

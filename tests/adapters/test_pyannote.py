@@ -22,7 +22,7 @@ from pyannote.database.util import load_rttm
 from pyannote.metrics.diarization import DiarizationErrorRate
 
 import diffusion_asr_pyannote as adapter
-from diffusion_asr import audio
+from diffusion_asr.audio import files as audio
 from diffusion_asr.errors import DiffusionASRError, ModelError
 from diffusion_asr.formats import render
 from diffusion_asr.meeting import DiarizationError, SpeakerCount, offline_diarizer

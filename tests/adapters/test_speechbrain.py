@@ -29,7 +29,7 @@ from hyperpyyaml import load_hyperpyyaml  # noqa: E402
 from speechbrain.core import Brain  # noqa: E402
 from speechbrain.inference.interfaces import foreign_class  # noqa: E402
 
-from diffusion_asr.normalise import basic  # noqa: E402
+from diffusion_asr.text.normalise import basic
 from recipes.speechbrain.prepare import write_csv  # noqa: E402
 
 ROOT = Path(__file__).parents[2]

@@ -18,7 +18,7 @@ from diffusion_asr.cli.info import info
 from diffusion_asr.cli.meeting import meeting
 from diffusion_asr.cli.score import score
 from diffusion_asr.cli.transcribe import transcribe
-from diffusion_asr.memory import keep_few_kernels, map_large_blocks
+from diffusion_asr.process_memory import keep_few_kernels, map_large_blocks
 
 app = typer.Typer(
     add_completion=False,

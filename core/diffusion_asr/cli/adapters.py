@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from diffusion_asr.adapters import Adapter
-from diffusion_asr.adapters import adapters as installed
 from diffusion_asr.cli.sinks import emit
+from diffusion_asr.toolkits import Adapter
+from diffusion_asr.toolkits import adapters as installed
 
 _HEAD = ("adapter", "toolkit", "installed", "supported", "import")
 

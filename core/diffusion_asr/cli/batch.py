@@ -22,11 +22,12 @@ from diffusion_asr.cli.report import (
 from diffusion_asr.cli.sinks import OutputError, Sink
 from diffusion_asr.cli.trace import trace_lines
 from diffusion_asr.errors import DiffusionASRError, LanguageError
-from diffusion_asr.memory import uncollected
+from diffusion_asr.process_memory import uncollected
 from diffusion_asr.transcript import Transcript
 
 if TYPE_CHECKING:
-    from diffusion_asr.recognizer import Hypothesis, Recognizer
+    from diffusion_asr.decoding.decoder import Hypothesis
+    from diffusion_asr.recognizer import Recognizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ class Batch:
 
     def _is_there(self, file: Path) -> bool:
         """Whether there is a file at all: a mistyped name need not wait for the model."""
-        from diffusion_asr.audio import read_blocks
+        from diffusion_asr.audio.files import read_blocks
 
         try:
             read_blocks(file)  # checks the path at once and would read later

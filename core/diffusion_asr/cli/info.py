@@ -35,8 +35,7 @@ def info(model: _Model = DEFAULT_MODEL) -> None:
 
 
 def _model_rows(model: str) -> Iterator[tuple[str, str]]:
-    from diffusion_asr.checkpoint import load_config
-    from diffusion_asr.pretrained import model_folder
+    from diffusion_asr.models.folder import load_config, model_folder
 
     folder = model_folder(model)
     config = load_config(folder)  # checks the sha256 of every file
@@ -59,7 +58,7 @@ def _model_rows(model: str) -> Iterator[tuple[str, str]]:
 def _machine_rows() -> Iterator[tuple[str, str]]:
     import torch
 
-    from diffusion_asr.pretrained import compute_dtype
+    from diffusion_asr.models.canvas import compute_dtype
 
     yield "computes in", str(compute_dtype()).removeprefix("torch.")
     yield "threads", str(torch.get_num_threads())
@@ -73,7 +72,7 @@ def _parameters(folder: Path, config: dict[str, Any]) -> dict[str, int]:
 
     from safetensors import SafetensorError, safe_open
 
-    from diffusion_asr.checkpoint import SCALE
+    from diffusion_asr.models.packing import SCALE
 
     counts = {}
     for name in sorted(n for n in config["sha256"] if n.endswith(".safetensors")):

@@ -30,7 +30,7 @@ from diffusion_asr.cli.transcribe import (
 )
 
 if TYPE_CHECKING:
-    from diffusion_asr.recognizer import Init as FirstCanvas
+    from diffusion_asr.decoding.decoder import Init as FirstCanvas
 
 _SPEAKERS = "Speakers"
 

@@ -93,7 +93,7 @@ class MeetingRun:
     def _transcribe(self) -> MeetingResult:
         import torch
 
-        from diffusion_asr.audio import read_blocks
+        from diffusion_asr.audio.files import read_blocks
         from diffusion_asr.meeting import transcribe_meeting
 
         read_blocks(self.file)  # checks the path at once and would read later

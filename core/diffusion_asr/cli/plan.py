@@ -11,8 +11,8 @@ import typer
 from diffusion_asr import formats
 from diffusion_asr.cli.sinks import FolderSink, Sink, StdoutSink
 from diffusion_asr.errors import FormatError
+from diffusion_asr.text.vocabulary import LANGUAGES
 from diffusion_asr.transcript import Transcript
-from diffusion_asr.vocabulary import LANGUAGES
 
 AUTO = "auto"
 DEFAULT_MODEL = "canvas-base"

@@ -65,7 +65,7 @@ def expected_errors() -> Iterator[None]:
 @contextmanager
 def warnings_as_notes() -> Iterator[None]:
     """Shows each different ``AudioWarning`` as one line when the work is over; others as Python does."""
-    from diffusion_asr.audio import AudioWarning
+    from diffusion_asr.audio.files import AudioWarning
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", AudioWarning)

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from diffusion_asr.recognizer import Hypothesis
-    from diffusion_asr.sampler import TraceStep
-    from diffusion_asr.vocabulary import Vocabulary
+    from diffusion_asr.decoding.canvas import TraceStep
+    from diffusion_asr.decoding.decoder import Hypothesis
+    from diffusion_asr.text.vocabulary import Vocabulary
 
 
 def trace_lines(start: float, hypothesis: Hypothesis, vocabulary: Vocabulary) -> Iterator[str]:
@@ -26,7 +26,7 @@ def trace_lines(start: float, hypothesis: Hypothesis, vocabulary: Vocabulary) ->
 
 
 def _line(step: TraceStep, vocabulary: Vocabulary) -> str:
-    from diffusion_asr.sampler import collapse
+    from diffusion_asr.decoding.canvas import collapse
 
     accepted = confidence = 0.0
     if len(step.predicted):

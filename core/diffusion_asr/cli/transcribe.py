@@ -20,7 +20,7 @@ from diffusion_asr.cli.plan import (
 )
 from diffusion_asr.cli.report import expected_errors
 from diffusion_asr.formats import FORMATS
-from diffusion_asr.vocabulary import LANGUAGES
+from diffusion_asr.text.vocabulary import LANGUAGES
 
 _DECODING = "Decoding"
 _MACHINE = "Machine"

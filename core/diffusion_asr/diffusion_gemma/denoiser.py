@@ -24,12 +24,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diffusion_asr.denoiser import Slots
+from diffusion_asr.acoustics.encoder import AcousticMemory
+from diffusion_asr.decoding.canvas import Slots
 from diffusion_asr.diffusion_gemma import backbone as backbones
 from diffusion_asr.diffusion_gemma.projector import AudioProjector
 from diffusion_asr.diffusion_gemma.prompt import ANY, Prompt, PromptRows, scatter
 from diffusion_asr.diffusion_gemma.toolkit import DynamicCache
-from diffusion_asr.encoder import AcousticMemory
 from diffusion_asr.errors import ModelError
 
 Canvas = Literal["token", "time"]

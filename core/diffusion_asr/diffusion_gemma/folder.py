@@ -14,20 +14,20 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from diffusion_asr.checkpoint import load_config, pack, save, unpack
+from diffusion_asr.acoustics.language import FirstCanvas
 from diffusion_asr.diffusion_gemma import backbone as backbones
 from diffusion_asr.diffusion_gemma.backbone import BackboneConfig
 from diffusion_asr.diffusion_gemma.denoiser import DiffusionGemmaDenoiser, GemmaState
 from diffusion_asr.diffusion_gemma.projector import AudioProjector, ProjectorConfig
 from diffusion_asr.diffusion_gemma.prompt import Prompt
-from diffusion_asr.draft import FirstCanvas
-from diffusion_asr.errors import ModelError
-from diffusion_asr.recognizer import Parts
-from diffusion_asr.vocabulary import from_spans, to_spans
+from diffusion_asr.errors import REINSTALL, ModelError
+from diffusion_asr.models.folder import load_config, save
+from diffusion_asr.models.packing import pack, unpack
+from diffusion_asr.models.parts import Parts
+from diffusion_asr.text.vocabulary import from_spans, to_spans
 
 KIND = "diffusion-gemma"
 _SHARED = ("encoder.safetensors", "language.safetensors", "vocabulary.json", "bpe.json")
-_HINT = "Reinstall the package or fetch the model again."
 
 
 class HeardDraft:
@@ -57,7 +57,7 @@ def save_model(
 
     Token i of the model is the piece ``pieces[i]`` of ``base``.
     """
-    from diffusion_asr.pretrained import model_folder
+    from diffusion_asr.models.folder import model_folder
 
     signed = load_config(model_folder(base))["sha256"]
     config = {
@@ -92,8 +92,9 @@ def load_model(folder: Path, config: Mapping[str, Any]) -> Parts:
     Raises:
         ModelError: A part that is missing or does not fit, or another canvas-base than it was made for.
     """
-    from diffusion_asr.pretrained import load_parts, model_folder
-    from diffusion_asr.words import Calibration
+    from diffusion_asr.decoding.calibration import Calibration
+    from diffusion_asr.models.canvas import load_parts
+    from diffusion_asr.models.folder import model_folder
 
     try:
         base, about = str(config["base"]["name"]), config["denoiser"]
@@ -113,9 +114,11 @@ def load_model(folder: Path, config: Mapping[str, Any]) -> Parts:
         title, version = str(config["name"]), str(config["version"])
         unsigned = {"backbone.safetensors", "projector.safetensors"} - set(config["sha256"])
     except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{folder / 'config.json'} lacks or misstates a part: {error!r}. {_HINT}") from error
+        raise ModelError(
+            f"{folder / 'config.json'} lacks or misstates a part: {error!r}. {REINSTALL}"
+        ) from error
     if unsigned:
-        raise ModelError(f"{folder / 'config.json'} does not sign {', '.join(sorted(unsigned))}. {_HINT}")
+        raise ModelError(f"{folder / 'config.json'} does not sign {', '.join(sorted(unsigned))}. {REINSTALL}")
     signed = load_config(model_folder(base))["sha256"]
     if changed := [file for file, digest in expected.items() if signed.get(file) != digest]:
         raise ModelError(
@@ -126,14 +129,14 @@ def load_model(folder: Path, config: Mapping[str, Any]) -> Parts:
         vocabulary = shared.vocabulary.only(pieces)
     except IndexError as error:
         raise ModelError(
-            f"{folder / 'config.json'} names pieces that {base} does not have. {_HINT}"
+            f"{folder / 'config.json'} names pieces that {base} does not have. {REINSTALL}"
         ) from error
     backbone = backbones.build(sizes)
     backbones.fill(backbone, unpack(folder / "backbone.safetensors", torch.float32))
     try:
         projector.load_state_dict(unpack(folder / "projector.safetensors", torch.float32))
     except RuntimeError as error:
-        raise ModelError(f"{folder / 'projector.safetensors'} does not fit: {error}. {_HINT}") from error
+        raise ModelError(f"{folder / 'projector.safetensors'} does not fit: {error}. {REINSTALL}") from error
     model = DiffusionGemmaDenoiser(backbone, projector, prompt, "time").eval().requires_grad_(False)
     return Parts(
         shared.encoder, cast("Any", model), shared.language, vocabulary, calibration, title, version,

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffusion_asr.acoustics.encoder import EncoderConfig, WhisperEncoder
 from diffusion_asr.diffusion_gemma import layout, lora, resources
 from diffusion_asr.diffusion_gemma.denoiser import DiffusionGemmaDenoiser
 from diffusion_asr.diffusion_gemma.hub import Hub
@@ -23,7 +24,6 @@ from diffusion_asr.diffusion_gemma.projector import AudioProjector
 from diffusion_asr.diffusion_gemma.prompt import ANY, Prompt
 from diffusion_asr.diffusion_gemma.toolkit import DiffusionGemmaForBlockDiffusion
 from diffusion_asr.diffusion_gemma.vocabulary import GemmaVocabulary
-from diffusion_asr.encoder import EncoderConfig, WhisperEncoder
 from diffusion_asr.errors import ModelError
 
 _WEIGHTS = ("*.json", "*.safetensors")

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from diffusion_asr.acoustics.encoder import AcousticMemory
 from diffusion_asr.diffusion_gemma.denoiser import DiffusionGemmaDenoiser, GemmaState
 from diffusion_asr.diffusion_gemma.prompt import PromptRows
-from diffusion_asr.encoder import AcousticMemory
 from diffusion_asr.errors import ModelError
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diffusion_asr.encoder import AcousticMemory
+from diffusion_asr.acoustics.encoder import AcousticMemory
 from diffusion_asr.errors import ModelError
 
 

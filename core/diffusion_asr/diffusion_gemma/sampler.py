@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from diffusion_asr.decoding.canvas import Denoised, TraceStep
 from diffusion_asr.diffusion_gemma.denoiser import DiffusionGemmaDenoiser, GemmaState
-from diffusion_asr.sampler import Denoised, TraceStep
 
 
 @dataclass(frozen=True, slots=True)

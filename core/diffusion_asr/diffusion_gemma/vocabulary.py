@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from diffusion_asr.errors import ModelError
-from diffusion_asr.vocabulary import Vocabulary
+from diffusion_asr.text.vocabulary import Vocabulary
 
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 

@@ -6,7 +6,7 @@
 ...     print(segment.speaker, segment.text)
 """
 
-from diffusion_asr.attribution import Turn
+from diffusion_asr.meeting.attribution import Turn
 from diffusion_asr.meeting.diarizer import (
     Diarization,
     DiarizationError,

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from diffusion_asr.attribution import Turn
-from diffusion_asr.audio import SAMPLE_RATE, Samples
-from diffusion_asr.longform import Detector
+from diffusion_asr.audio.files import SAMPLE_RATE, Samples
+from diffusion_asr.audio.spans import speech_spans
+from diffusion_asr.audio.speech import CHUNK
+from diffusion_asr.audio.windows import Detector
+from diffusion_asr.meeting.attribution import Turn
 from diffusion_asr.meeting.diarizer import Diarization, Stage
-from diffusion_asr.meeting.sound import blocks
-from diffusion_asr.vad import CHUNK, speech_spans
+from diffusion_asr.meeting.recording import blocks
 
 _CROSSTALK = 12.0  # dB by which another channel must be louder
 _SPEECH = 0.35  # probability of speech from which another channel counts

@@ -7,14 +7,16 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from diffusion_asr.attribution import Turn, TurnIndex
-from diffusion_asr.audio import SAMPLE_RATE
-from diffusion_asr.longform import Window
+from diffusion_asr.audio.files import SAMPLE_RATE
+from diffusion_asr.audio.windows import Window
+from diffusion_asr.decoding.canvas import collapse
+from diffusion_asr.decoding.decoder import AUTO, Hypothesis, Init
+from diffusion_asr.meeting.attribution import Turn, TurnIndex
 from diffusion_asr.meeting.journal import Decoded
 from diffusion_asr.meeting.result import SegmentTrace
 from diffusion_asr.meeting.stretches import Stretch, stretches
-from diffusion_asr.recognizer import AUTO, Hypothesis, Init, Recognizer, segments_of
-from diffusion_asr.sampler import collapse
+from diffusion_asr.recognizer import Recognizer
+from diffusion_asr.segments import segments_of
 
 _AUDIBLE = 1.0  # seconds: in less the language cannot be told
 

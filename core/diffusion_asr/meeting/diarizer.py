@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from diffusion_asr.attribution import Turn, exclusive
-from diffusion_asr.audio import Samples
+from diffusion_asr.audio.files import Samples
 from diffusion_asr.errors import DiffusionASRError
 from diffusion_asr.formats.base import one_line, token
+from diffusion_asr.meeting.attribution import Turn, exclusive
 
 
 class DiarizationError(DiffusionASRError):

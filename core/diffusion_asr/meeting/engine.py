@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import diffusion_asr
-from diffusion_asr.attribution import LIMIT, TurnIndex, assign, join
-from diffusion_asr.audio import SAMPLE_RATE
-from diffusion_asr.longform import windows
+from diffusion_asr.audio.files import SAMPLE_RATE
+from diffusion_asr.audio.windows import windows
+from diffusion_asr.decoding.decoder import SEED, Init
+from diffusion_asr.decoding.diffusion import SamplerOptions
 from diffusion_asr.meeting import channels
+from diffusion_asr.meeting.attribution import LIMIT, TurnIndex, assign, join
 from diffusion_asr.meeting.decoding import Decoder, Floor, Piece
 from diffusion_asr.meeting.diarizer import (
     Diarization,
@@ -29,14 +31,13 @@ from diffusion_asr.meeting.diarizer import (
     tidied,
 )
 from diffusion_asr.meeting.journal import Decoded, Journal
-from diffusion_asr.meeting.model import Model
+from diffusion_asr.meeting.lazy_recognizer import Model
 from diffusion_asr.meeting.offline import offline_diarizer
+from diffusion_asr.meeting.recording import Sound, blocks, opened
 from diffusion_asr.meeting.result import MeetingResult
 from diffusion_asr.meeting.rttm import read_rttm
-from diffusion_asr.meeting.sound import Sound, blocks, opened
-from diffusion_asr.memory import give_back
-from diffusion_asr.recognizer import SEED, Init, Recognizer
-from diffusion_asr.sampler import SamplerOptions
+from diffusion_asr.process_memory import give_back
+from diffusion_asr.recognizer import Recognizer
 from diffusion_asr.transcript import Segment, Transcript
 
 Order = Literal["decode-first", "cut-first"]

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from diffusion_asr import formats
-from diffusion_asr.attribution import Turn
 from diffusion_asr.errors import DiffusionASRError, FormatError
 from diffusion_asr.formats.files import write_text
+from diffusion_asr.meeting.attribution import Turn
 from diffusion_asr.meeting.diarizer import Diarization
 from diffusion_asr.meeting.result import SegmentTrace
 from diffusion_asr.transcript import Segment, Transcript

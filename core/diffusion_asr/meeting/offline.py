@@ -19,12 +19,12 @@ from typing import IO, Any
 
 import numpy as np
 
-from diffusion_asr.adapters import DISTRIBUTION, adapters
-from diffusion_asr.attribution import Turn
-from diffusion_asr.audio import Samples
+from diffusion_asr.audio.files import Samples
 from diffusion_asr.errors import DiffusionASRError, ToolkitMissingError
+from diffusion_asr.meeting.attribution import Turn
 from diffusion_asr.meeting.diarizer import Diarization, DiarizationError, Diarizer, SpeakerCount, Stage
-from diffusion_asr.meeting.sound import release
+from diffusion_asr.meeting.recording import release
+from diffusion_asr.toolkits import DISTRIBUTION, adapters
 
 ADAPTER = "pyannote"  # its module has ``meeting_diarizer()``
 _PIECE = 1 << 20  # samples written at a time

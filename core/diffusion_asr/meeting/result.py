@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from diffusion_asr.attribution import Turn
+from diffusion_asr.meeting.attribution import Turn
 from diffusion_asr.transcript import Transcript
 
 

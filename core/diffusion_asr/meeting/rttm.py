@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 
 from diffusion_asr import formats
-from diffusion_asr.attribution import Turn
 from diffusion_asr.formats.base import session
+from diffusion_asr.meeting.attribution import Turn
 from diffusion_asr.meeting.diarizer import Diarization, DiarizationError, KnownTurns
 from diffusion_asr.transcript import Transcript
 

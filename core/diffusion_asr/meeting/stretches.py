@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from diffusion_asr.attribution import Turn, TurnIndex
+from diffusion_asr.meeting.attribution import Turn, TurnIndex
 
 _SHORTEST = 0.3  # seconds: what a shorter turn says goes to its neighbour, for nothing could be decoded
 _SHORTEST_UNKNOWN = 1.0  # seconds: a pause inside a window with a limit of 0.5 s on both sides is no longer

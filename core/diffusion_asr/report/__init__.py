@@ -17,9 +17,9 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
-from diffusion_asr.audio import StrPath
+from diffusion_asr.audio.files import StrPath
 from diffusion_asr.formats.files import write_text
-from diffusion_asr.report.sound import EMBED_LIMIT, Sound, listen
+from diffusion_asr.report.player_audio import EMBED_LIMIT, Sound, listen
 from diffusion_asr.report.view import Replay, View, view_of
 from diffusion_asr.transcript import Transcript
 

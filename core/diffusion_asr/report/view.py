@@ -8,9 +8,9 @@ from itertools import pairwise
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any, Protocol
 
-from diffusion_asr.attribution import Turn
+from diffusion_asr.meeting.attribution import Turn
+from diffusion_asr.text.spacing import join
 from diffusion_asr.transcript import Segment, Transcript, Word
-from diffusion_asr.words import join
 
 if TYPE_CHECKING:
     from diffusion_asr.meeting import MeetingResult

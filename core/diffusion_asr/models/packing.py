@@ -1,0 +1,160 @@
+"""Tensors made small: int8 by row, four bits by group, or differences to another matrix.
+
+Large matrices may be stored as int8 with one scale for each row (``name`` int8, ``name::scale``), or in
+four bits with one scale for every 32 values of a row (``name::nibbles``, ``name::scale``), which makes the
+embedded model small; they are widened to the compute type when loaded. A matrix that differs little from one
+of another file may be stored as four-bit differences (``name::delta``, ``name::scale``), with the rows that
+these serve worst in full (``name::rows``, ``name::exact``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from diffusion_asr.errors import REINSTALL, ModelError
+
+SCALE, NIBBLES, DELTA, ROWS, EXACT = "::scale", "::nibbles", "::delta", "::rows", "::exact"
+
+
+LARGE = 16_384  # values from which a matrix is stored narrow
+
+
+GROUP = 32  # values that share a scale in four bits
+
+
+BLOCK = 512  # rows that are widened at a time: they stay in the core's cache
+
+
+def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Symmetric int8 by row: ``(int8 (rows, …), scale (rows,) float16)``."""
+    rows = weight.float().flatten(1)
+    scale = (rows.abs().amax(1) / 127).clamp(min=1e-8).to(torch.float16)
+    scale = torch.where(scale == 0, torch.tensor(6e-8, dtype=torch.float16), scale)
+    whole = (rows / scale.float()[:, None]).round().clamp(-127, 127).to(torch.int8)
+    return whole.reshape(weight.shape), scale
+
+
+def quantise_groups(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Four bits by group: ``(uint8 (rows, columns / 2), scale (rows, columns / GROUP) float16)``."""
+    groups = weight.float().view(len(weight), -1, GROUP)
+    scale = group_scales(groups)
+    return two_to_a_byte(in_steps(groups, scale).flatten(1)), scale.to(torch.float16)
+
+
+def group_scales(groups: Tensor) -> Tensor:
+    """The size of a four-bit step for each group, (…, GROUP) to (…): of a few, the one that errs least.
+
+    Cutting a group's largest value off a little makes all others finer.
+    """
+    largest = groups.abs().amax(-1)
+    scale = torch.zeros_like(largest)
+    least = torch.full_like(largest, torch.inf)
+    for share in (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7):
+        tried = (largest * share / 7).clamp(min=6e-8).to(torch.float16).float()
+        error = (in_steps(groups, tried) * tried[..., None] - groups).square().sum(-1)
+        scale, least = torch.where(error < least, tried, scale), torch.minimum(error, least)
+    return scale
+
+
+def in_steps(groups: Tensor, scale: Tensor) -> Tensor:
+    """Values (…, N) as whole steps of ``scale`` (…), -8 to 7."""
+    return (groups / scale[..., None]).round().clamp(-8, 7)
+
+
+def two_to_a_byte(whole: Tensor) -> Tensor:
+    """(rows, columns) of -8 to 7 to uint8 (rows, columns / 2)."""
+    shifted = (whole + 8).to(torch.uint8)
+    return shifted[:, ::2] * 16 + shifted[:, 1::2]
+
+
+def _from_bytes(packed: Tensor) -> Tensor:
+    """What ``two_to_a_byte`` put together, float32."""
+    return torch.stack([packed >> 4, packed & 15], dim=-1).flatten(1).to(torch.float32).sub_(8)
+
+
+def pack(tensors: Mapping[str, Tensor], narrow: bool = False) -> dict[str, Tensor]:
+    """Matrices as int8 with scales (``narrow``: layers' in four bits), everything else as float16."""
+    out: dict[str, Tensor] = {}
+    for name, value in tensors.items():
+        if value.ndim < 2 or value.numel() < LARGE:
+            out[name] = value.to(torch.float16)
+        elif narrow and value.ndim == 2 and value.shape[1] % GROUP == 0 and not name.startswith("embed_"):
+            out[name + NIBBLES], out[name + SCALE] = quantise_groups(value)
+        else:
+            out[name], out[name + SCALE] = quantise(value)
+    return {name: value.contiguous() for name, value in out.items()}
+
+
+def pack_delta(name: str, weight: Tensor, base: Tensor, exact: int = 128) -> dict[str, Tensor]:
+    """A matrix as four-bit differences from ``base`` by row; the ``exact`` rows furthest off in float16."""
+    difference = weight.float() - base.float()
+    scale = (difference.abs().amax(1) / 7).clamp(min=1e-6).to(torch.float16)
+    packed = two_to_a_byte((difference / scale.float()[:, None]).round().clamp(-7, 7))
+    rows = scale.float().topk(min(exact, len(scale))).indices.sort().values
+    return {
+        name + DELTA: packed,
+        name + SCALE: scale,
+        name + ROWS: rows.to(torch.int32),
+        name + EXACT: weight[rows].to(torch.float16),
+    }
+
+
+def _add_delta(name: str, data: Any, base: Tensor) -> Tensor:
+    """What ``pack_delta`` stored, in the type of ``base``."""
+    packed, scale = data.get_tensor(name + DELTA), data.get_tensor(name + SCALE)
+    value = torch.empty_like(base)
+    for start in range(0, len(packed), BLOCK):
+        part = slice(start, start + BLOCK)
+        value[part] = base[part].float() + _from_bytes(packed[part]) * scale[part].float()[:, None]
+    value[data.get_tensor(name + ROWS).long()] = data.get_tensor(name + EXACT).to(value.dtype)
+    return value
+
+
+def _widened(whole: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
+    """What ``quantise`` made narrow."""
+    value = torch.empty(whole.shape, dtype=dtype)
+    for start in range(0, len(whole), BLOCK):
+        part = slice(start, start + BLOCK)
+        value[part] = whole[part].float() * scale[part].float().view(-1, *[1] * (whole.ndim - 1))
+    return value
+
+
+def unpack(
+    path: Path,
+    dtype: torch.dtype,
+    bases: Mapping[str, Tensor] | None = None,
+    others: Mapping[str, torch.dtype] | None = None,
+) -> dict[str, Tensor]:
+    """Every tensor of a safetensors file, widened to ``dtype`` or to its own among ``others``.
+
+    Differences are added to their ``bases``.
+
+    Raises:
+        ModelError: If the file cannot be read.
+    """
+    out: dict[str, Tensor] = {}
+    try:
+        with safe_open(path, framework="pt") as data:
+            names = set(data.keys())
+            for stored in names:
+                if stored.endswith((SCALE, ROWS, EXACT)):
+                    continue
+                name = stored.removesuffix(DELTA).removesuffix(NIBBLES)
+                value, wanted = data.get_tensor(stored), (others or {}).get(name, dtype)
+                if stored.endswith(DELTA):
+                    value = _add_delta(name, data, (bases or {})[name])
+                elif stored.endswith(NIBBLES):
+                    scale = data.get_tensor(name + SCALE).float()
+                    value = _from_bytes(value).view(len(value), -1, GROUP).mul_(scale[..., None]).flatten(1)
+                elif name + SCALE in names:
+                    value = _widened(value, data.get_tensor(name + SCALE), wanted)
+                out[name] = value.to(wanted)
+    except (OSError, SafetensorError, KeyError, RuntimeError) as error:
+        raise ModelError(f"{path}: not a readable safetensors file ({error}). {REINSTALL}") from error
+    return out

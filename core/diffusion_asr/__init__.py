@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from diffusion_asr.acoustics.encoder import AcousticMemory
     from diffusion_asr.decoding.decoder import Hypothesis
+    from diffusion_asr.decoding.options import DecodingOptions
     from diffusion_asr.errors import AudioError, DiffusionASRError, FormatError, LanguageError, ModelError
     from diffusion_asr.recognizer import Recognizer
     from diffusion_asr.transcript import Segment, Transcript, Word
 
 # Nothing is imported before it is used: `import diffusion_asr` and `--help` do not load torch.
 _WHERE = {
-    "AcousticMemory": "encoder",
+    "AcousticMemory": "acoustics.encoder",
     "AudioError": "errors",
+    "DecodingOptions": "decoding.options",
     "DiffusionASRError": "errors",
     "FormatError": "errors",
-    "Hypothesis": "recognizer",
+    "Hypothesis": "decoding.decoder",
     "LanguageError": "errors",
     "ModelError": "errors",
     "Recognizer": "recognizer",
@@ -30,6 +32,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AcousticMemory",
     "AudioError",
+    "DecodingOptions",
     "DiffusionASRError",
     "FormatError",
     "Hypothesis",

@@ -14,21 +14,27 @@ from torch import Tensor
 from diffusion_asr.acoustics.encoder import AcousticMemory, check_waveforms
 from diffusion_asr.audio import files as audio
 from diffusion_asr.audio.speech import SpeechDetector
-from diffusion_asr.audio.windows import WindowOptions, windows
-from diffusion_asr.decoding.causal.decoder import Settler
-from diffusion_asr.decoding.decoder import AUTO, SEED, Hypothesis, Init
-from diffusion_asr.decoding.diffusion import SamplerOptions, UniformSampler
-from diffusion_asr.decoding.process import uniform_noise
+from diffusion_asr.audio.windows import Detector, WindowOptions, windows
+from diffusion_asr.decoding.decoder import (
+    AUTO,
+    UNDETERMINED,
+    Decoded,
+    DecodingOptions,
+    Hypothesis,
+)
 from diffusion_asr.decoding.words import to_words
 from diffusion_asr.errors import LanguageError
+from diffusion_asr.loading import load_model
 from diffusion_asr.models.parts import Parts
 from diffusion_asr.process_memory import give_back
 from diffusion_asr.segments import segments_of
-from diffusion_asr.text.spacing import join
+from diffusion_asr.text.spacing import join_words
 from diffusion_asr.transcript import Segment, Transcript
 
 if TYPE_CHECKING:
-    from diffusion_asr.diffusion_gemma.loading import LoadOptions
+    from diffusion_asr.loading import LoadOptions
+
+Source = str | os.PathLike[str] | np.ndarray | Tensor
 
 
 class Progress(Protocol):
@@ -40,19 +46,22 @@ class Progress(Protocol):
 
 
 class Recognizer:
-    """Speech to text by discrete diffusion.
+    """Speech to text; how is its decoder's matter.
 
     Example:
         >>> asr = Recognizer.from_pretrained()
         >>> asr.transcribe("talk.flac", language="de").text
     """
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, detector: Detector | None = None) -> None:
+        """Put a recogniser together.
+
+        Args:
+            parts: Of a model.
+            detector: Finds speech in recordings; None is Silero's, loaded when it is needed.
+        """
         self.parts = parts
-        self._sampler = UniformSampler(parts.denoiser, len(parts.vocabulary))
-        self._pieces = {name: torch.tensor(parts.vocabulary.pieces_for(name)) for name in self.languages}
-        self._settler: Settler | None = None
-        self._detector: SpeechDetector | None = None
+        self._detector = detector
 
     @classmethod
     def from_pretrained(
@@ -68,19 +77,19 @@ class Recognizer:
             ModelError: Unknown name, or a folder that is missing, corrupt or of another format.
             ToolkitMissingError: A DiffusionGemma without transformers.
         """
-        from diffusion_asr.loading import is_adapter
-        from diffusion_asr.models.canvas import load_parts
-
-        if is_adapter(name):
-            from diffusion_asr.diffusion_gemma.decoder import DiffusionGemmaRecognizer
-
-            return DiffusionGemmaRecognizer.load(str(name), options)
-        return cls(load_parts(name))
+        return cls(load_model(name, options))
 
     @property
     def languages(self) -> tuple[str, ...]:
         """Codes of the languages that the model writes."""
-        return self.parts.denoiser.config.languages
+        return self.parts.decoder.languages
+
+    @property
+    def detector(self) -> Detector:
+        """What finds speech in a recording; loaded once."""
+        if self._detector is None:
+            self._detector = SpeechDetector()
+        return self._detector
 
     def encode(self, waveforms: Tensor, lengths: Tensor | None = None) -> AcousticMemory:
         """Listen.
@@ -96,136 +105,80 @@ class Recognizer:
         return self.parts.encoder.encode(waveforms, lengths)
 
     def detect_language(self, memory: AcousticMemory) -> list[dict[str, float]]:
-        """Probability of each language, one dictionary for each clip."""
+        """Probability of each language, one dictionary for each clip; empty where the model cannot tell."""
+        if self.parts.language is None:
+            return [{} for _ in range(len(memory))]
         with torch.inference_mode():
             rows = self.parts.language(memory.spoken()).exp().tolist()
-        return [dict(zip(self.languages, row, strict=True)) for row in rows]
+        return [dict(zip(self.parts.language.languages, row, strict=True)) for row in rows]
 
-    def denoise(
+    def decode(
         self,
         memory: AcousticMemory,
         language: Sequence[str | None] | str | None = None,
-        steps: int | None = None,
-        init: Init = "draft",
-        generator: torch.Generator | None = None,
-        trace: bool = False,
+        options: DecodingOptions | None = None,
+        **changes: Any,
     ) -> list[Hypothesis]:
         """Write down what was heard.
 
         Args:
             memory: What ``encode`` returned.
             language: One code for all clips or one for each; None (or "auto") detects it.
-            steps: Number of denoising steps; None stops each clip when its text has settled. (A model
-                with a refiner stops earlier where nothing is left to change.)
-            init: "draft" begins with the denoiser's own first guess, "noise" with uniform noise.
-            generator: Source of the noise; None is a fixed seed.
-            trace: Keep every step in ``Hypothesis.denoised.trace``.
+            options: How.
+            changes: Fields of ``DecodingOptions`` by name, on top of ``options``: ``steps=4``.
 
         Raises:
             LanguageError: Unknown language, or not one for each clip.
+            TypeError: A name in ``changes`` that is no option.
+            ValueError: An option's value that makes no sense.
         """
-        options = _options(steps, init)
-        languages = self._languages(memory, language)
-        seed = _seed(generator)
-        clips = (memory.clip(n) for n in range(len(memory)))
-        pairs = zip(clips, languages, strict=True)
-        return [self._denoise(clip, code, options, init, seed, trace) for clip, code in pairs]
-
-    @torch.inference_mode()
-    def _denoise(
-        self,
-        memory: AcousticMemory,
-        language: str,
-        options: SamplerOptions,
-        init: Init,
-        seed: int,
-        trace: bool,
-    ) -> Hypothesis:
-        """One clip alone: a padded batch rounds differently in bf16, and then the text may differ."""
-        parts = self.parts
-        state = parts.denoiser.prepare(memory, [language])
-        slots = state.slots
-        draft = parts.draft.first_canvas(state).canvas if init == "draft" else None
-        noise = torch.Generator().manual_seed(seed)
-        pieces = self._pieces[language]
-        if parts.refiner is not None:
-            if draft is None:
-                draft = uniform_noise(state.slot_mask.shape[1], len(parts.vocabulary), 1, noise)[:1]
-            if self._settler is None:
-                lag = parts.calibration.lag
-                self._settler = Settler(parts.denoiser, parts.refiner, parts.vocabulary, lag)
-            drafted = self._settler.draft(state, draft, pieces)
-            del state  # the refiner prepares as much again
-            clip = self._settler.settle(memory, drafted, language, pieces, options.steps, trace)
-        else:
-            (clip,) = self._sampler.sample(state, options, noise, draft, trace, pieces)
-        words = to_words(
-            clip,
-            times=slots.times[0] / memory.frame_rate,
-            slot_seconds=parts.denoiser.config.slot_frames / memory.frame_rate,
-            seconds=float(memory.seconds[0]),
-            vocabulary=parts.vocabulary,
-            calibration=parts.calibration,
-        )
-        sure = [w.confidence for w in words if w.confidence is not None]
-        return Hypothesis(join(words), words, language, sum(sure) / len(sure) if sure else 0.0, clip)
-
-    def _languages(self, memory: AcousticMemory, language: Sequence[str | None] | str | None) -> list[str]:
-        given = [language] * len(memory) if language is None or isinstance(language, str) else list(language)
-        if len(given) != len(memory):
-            raise LanguageError(f"{len(given)} languages for {len(memory)} clips; give one, or one for each")
-        for code in given:
-            self.check_language(code)
-        if all(code not in (None, AUTO) for code in given):
-            return [str(code) for code in given]
-        heard = self.detect_language(memory)
-        pairs = zip(given, heard, strict=True)
-        return [max(p, key=lambda k: p[k]) if code in (None, AUTO) else str(code) for code, p in pairs]
-
-    def check_language(self, code: str | None) -> None:
-        """Raise ``LanguageError`` unless ``code`` is a known language, "auto" or None."""
-        check_known(code, self.languages)
+        options = (options or DecodingOptions()).changed(**changes)
+        languages = self._chosen_languages(memory, language)
+        decoded = self.parts.decoder.decode(memory, languages, options)
+        clips = zip(decoded, languages, memory.seconds.tolist(), strict=True)
+        return [self._hypothesis(one, code, seconds) for one, code, seconds in clips]
 
     def transcribe(
         self,
-        source: str | os.PathLike[str] | np.ndarray | Tensor,
+        source: Source,
         language: str | None = None,
-        steps: int | None = None,
-        init: Init = "draft",
+        options: DecodingOptions | None = None,
+        *,
         sample_rate: int = audio.SAMPLE_RATE,
-        generator: torch.Generator | None = None,
         progress: Progress | None = None,
         on_hypothesis: Callable[[float, Hypothesis], None] | None = None,
+        **changes: Any,
     ) -> Transcript:
         """Transcribe a recording of any length.
 
-        Speech is found by Silero VAD, packed into windows of up to 30 s and decoded; silence and noise
-        give no text. Memory is bounded by the windows, not by the recording, when ``source`` is a path.
+        Speech is found by a detector, packed into windows of up to 30 s and decoded; silence and noise give
+        no text. Memory is bounded by the windows, not by the recording, when ``source`` is a path.
 
         Args:
             source: A path, or samples (samples,) or (channels, samples).
             language: A code; None or "auto" detects it for each window.
-            steps: As in ``denoise``.
-            init: As in ``denoise``.
+            options: As in ``decode``.
             sample_rate: Of ``source`` if it is samples.
-            generator: As in ``denoise``.
             progress: Called as windows are finished.
             on_hypothesis: Called with each window's start in seconds and its hypothesis, with a trace.
+            changes: As in ``decode``.
 
         Raises:
             AudioError: Unreadable audio.
             LanguageError: Unknown language.
+            TypeError: See ``decode``.
+            ValueError: See ``decode``.
         """
         self.check_language(language)
-        _options(steps, init)  # wrong ones are refused before anything is read
-        seed = _seed(generator)
+        options = (options or DecodingOptions()).changed(**changes)  # wrong ones: before anything is read
+        if on_hypothesis is not None:
+            options = options.changed(trace=True)
         blocks, name, total = _open(source, sample_rate)
         clock = _Clock(blocks)
         segments: list[Segment] = []
         for window in windows(clock, self.detector, WindowOptions()):
             memory = self.encode(torch.from_numpy(window.samples)[None])
-            noise = torch.Generator().manual_seed(seed)
-            (hypothesis,) = self.denoise(memory, language, steps, init, noise, on_hypothesis is not None)
+            (hypothesis,) = self.decode(memory, language, options)
             if on_hypothesis is not None:
                 on_hypothesis(window.start, hypothesis)
             segments += segments_of(window, hypothesis)
@@ -236,12 +189,29 @@ class Recognizer:
             progress(clock.seconds, clock.seconds)
         return Transcript(tuple(segments), duration=round(clock.seconds, 3), source=name)
 
-    @property
-    def detector(self) -> SpeechDetector:
-        """What finds speech in a recording; loaded once."""
-        if self._detector is None:
-            self._detector = SpeechDetector()
-        return self._detector
+    def check_language(self, code: str | None) -> None:
+        """Raise ``LanguageError`` unless ``code`` is a known language, "auto" or None."""
+        check_known(code, self.languages)
+
+    def _chosen_languages(
+        self, memory: AcousticMemory, language: Sequence[str | None] | str | None
+    ) -> list[str]:
+        """One for each clip: given, or the likeliest, or undetermined where nothing can tell."""
+        given = [language] * len(memory) if language is None or isinstance(language, str) else list(language)
+        if len(given) != len(memory):
+            raise LanguageError(f"{len(given)} languages for {len(memory)} clips; give one, or one for each")
+        for code in given:
+            self.check_language(code)
+        if all(code not in (None, AUTO) for code in given):
+            return [str(code) for code in given]
+        likely = (max(p, key=lambda k: p[k], default=UNDETERMINED) for p in self.detect_language(memory))
+        pairs = zip(given, likely, strict=True)
+        return [found if code in (None, AUTO) else str(code) for code, found in pairs]
+
+    def _hypothesis(self, clip: Decoded, language: str, seconds: float) -> Hypothesis:
+        words = to_words(clip, seconds, self.parts.vocabulary, self.parts.calibration)
+        sure = [w.confidence for w in words if w.confidence is not None]
+        return Hypothesis(join_words(words), words, language, sum(sure) / len(sure) if sure else 0.0, clip)
 
 
 def check_known(code: str | None, languages: Sequence[str]) -> None:
@@ -249,18 +219,6 @@ def check_known(code: str | None, languages: Sequence[str]) -> None:
     if code not in (None, AUTO, *languages):
         known = ", ".join(languages)
         raise LanguageError(f"unknown language {code!r}; this model knows {known}, or auto to detect")
-
-
-def _options(steps: int | None, init: str) -> SamplerOptions:
-    """Checked options of a call."""
-    if init not in ("draft", "noise"):
-        raise ValueError(f"init must be 'draft' or 'noise', not {init!r}")
-    return SamplerOptions(steps)
-
-
-def _seed(generator: torch.Generator | None) -> int:
-    """One number for all clips of a call, so that a clip's noise does not depend on its neighbours."""
-    return SEED if generator is None else int(torch.randint(2**62, (1,), generator=generator))
 
 
 class _Clock:
@@ -279,7 +237,7 @@ class _Clock:
         return self._samples / audio.SAMPLE_RATE
 
 
-def _open(source: Any, sample_rate: int) -> tuple[Iterable[np.ndarray], str | None, float]:
+def _open(source: Source, sample_rate: int) -> tuple[Iterable[np.ndarray], str | None, float]:
     """Blocks of mono 16 kHz samples, the recording's name, and its likely length in seconds."""
     if isinstance(source, str | os.PathLike):
         path = Path(source)

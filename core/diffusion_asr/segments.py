@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from diffusion_asr.audio.windows import Window
 from diffusion_asr.decoding.decoder import Hypothesis
-from diffusion_asr.text.spacing import join
+from diffusion_asr.text.spacing import join_words
 from diffusion_asr.transcript import Segment, Word
 
 _SENTENCE_END = (".", "?", "!", "。", "？", "！", "।", "…")
@@ -22,7 +22,7 @@ def segments_of(window: Window, hypothesis: Hypothesis) -> list[Segment]:
         following = hypothesis.words[n + 1] if n + 1 < len(hypothesis.words) else None
         pause = math.inf if following is None else following.start - word.end
         if pause > 1.0 or (pause > 0.2 and word.text.endswith(_SENTENCE_END)):
-            text = join(tuple(words))
+            text = join_words(tuple(words))
             whole = Segment(words[0].start, words[-1].end, text, tuple(words), hypothesis.language)
             out.append(_placed(whole, window))
             words = []

@@ -1,0 +1,1 @@
+"""Hearing: log-mel features, Whisper's encoder, and which language is spoken."""

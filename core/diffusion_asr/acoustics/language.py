@@ -1,41 +1,13 @@
-"""A first canvas, and which language is spoken, from the acoustic memory alone."""
+"""Which language is spoken, from the acoustic memory alone."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from diffusion_asr.acoustics.encoder import AcousticMemory
-from diffusion_asr.decoding.denoiser import PreparedState
-
-
-class FirstCanvas(NamedTuple):
-    """What a draft proposes: (B, L) token ids."""
-
-    canvas: Tensor
-
-
-class Draft(Protocol):
-    """Proposes a first canvas; without one the sampler starts from noise."""
-
-    def first_canvas(self, state: PreparedState) -> FirstCanvas:
-        """For a prepared batch."""
-        ...
-
-
-class NullDraft:
-    """All slots null: the denoiser's first pass over it is the draft.
-
-    It costs one denoising step, like a step from noise, but nothing in it is random. (A separate
-    one-layer CTC head at the same rate was measured useless: WER 80 % where the denoiser is good.)
-    """
-
-    def first_canvas(self, state: PreparedState) -> FirstCanvas:
-        """See ``Draft.first_canvas``."""
-        return FirstCanvas(torch.zeros(state.slot_mask.shape, dtype=torch.long))
 
 
 class LanguagePosterior(nn.Module):

@@ -73,7 +73,7 @@ def windows(
     """Yields the windows of speech of one recording, in order; none if nobody speaks.
 
     Args:
-        blocks: Consecutive (samples,) float32 blocks at 16 kHz, as `diffusion_asr.audio.files.read_blocks` gives.
+        blocks: Consecutive (samples,) float32 blocks at 16 kHz, as `audio.files.read_blocks` gives.
         detector: Tells where there is speech.
         options: Lengths, pauses and what counts as speech.
     """

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -21,6 +21,7 @@ from diffusion_asr.cli.report import (
 )
 from diffusion_asr.cli.sinks import OutputError, Sink
 from diffusion_asr.cli.trace import trace_lines
+from diffusion_asr.decoding.options import DecodingOptions
 from diffusion_asr.errors import DiffusionASRError, LanguageError
 from diffusion_asr.process_memory import uncollected
 from diffusion_asr.transcript import Transcript
@@ -36,11 +37,8 @@ class Settings:
 
     model: str
     language: str | None
-    steps: int | None
-    init: Literal["draft", "noise"]
-    seed: int
     threads: int | None
-    trace: bool
+    decoding: DecodingOptions
 
 
 @dataclass
@@ -122,19 +120,15 @@ class Batch:
                 say(f"{file} -> {where} ({speed})")
 
     def _transcribe(self, recognizer: Recognizer, file: Path, number: int, files: int) -> Transcript:
-        import torch
-
         settings = self.settings
         with ExitStack() as stack:
-            watched = is_terminal() and not settings.trace
+            watched = is_terminal() and not settings.decoding.trace
             return recognizer.transcribe(
                 file,
                 language=settings.language,
-                steps=settings.steps,
-                init=settings.init,
-                generator=torch.Generator().manual_seed(settings.seed),
+                options=settings.decoding,
                 progress=stack.enter_context(progress_bar(file, number, files)) if watched else None,
-                on_hypothesis=_tracer(file, recognizer) if settings.trace else None,
+                on_hypothesis=_tracer(file, recognizer) if settings.decoding.trace else None,
             )
 
     def _list_failures(self) -> None:

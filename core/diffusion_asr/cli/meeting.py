@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -18,8 +18,8 @@ from diffusion_asr.cli.plan import (
 )
 from diffusion_asr.cli.report import expected_errors
 from diffusion_asr.cli.transcribe import (
+    FirstCanvas,
     Formats,
-    Init,
     Language,
     Model,
     Overwrite,
@@ -28,9 +28,7 @@ from diffusion_asr.cli.transcribe import (
     Steps,
     Threads,
 )
-
-if TYPE_CHECKING:
-    from diffusion_asr.decoding.decoder import Init as FirstCanvas
+from diffusion_asr.decoding.options import DecodingOptions
 
 _SPEAKERS = "Speakers"
 
@@ -103,7 +101,7 @@ def meeting(
     resume: Resume = True,
     order: Which = Order.DECODE_FIRST,
     steps: Steps = None,
-    init: Init = Start.DRAFT,
+    start: Start = FirstCanvas.NULL,
     seed: Seed = 0,
     model: Model = DEFAULT_MODEL,
     threads: Threads = None,
@@ -129,11 +127,12 @@ def meeting(
 
         sink = plan_output([file], names, output_dir, overwrite)
         check_report(report, file, overwrite)  # its folder may be the one just made
-        start: FirstCanvas = "noise" if init is Start.NOISE else "draft"
         settings = Settings(
             speakers=(num_speakers, min_speakers, max_speakers), rttm=rttm, channels=channels_as_speakers,
-            language=code, order=order.value, steps=steps, init=start, seed=seed, model=model,
-            threads=threads, report=report, resume=resume,
+            language=code, order=order.value, model=model, threads=threads, report=report, resume=resume,
+            decoding=DecodingOptions(
+                steps=steps, start=start.value, seed=seed, trace=report is not None
+            ),
             state=None if output_dir is None else output_dir / f".{file.stem}.meeting.jsonl",
         )  # fmt: skip
         MeetingRun(file, sink, settings).run()

@@ -13,6 +13,7 @@ import typer
 
 from diffusion_asr.cli.report import INTERRUPTED, is_terminal, say, warnings_as_notes
 from diffusion_asr.cli.sinks import OutputError, Sink
+from diffusion_asr.decoding.options import DecodingOptions
 from diffusion_asr.errors import LanguageError
 
 if TYPE_CHECKING:
@@ -28,9 +29,7 @@ class Settings:
     channels: bool
     language: str | None
     order: Literal["decode-first", "cut-first"]
-    steps: int | None
-    init: Literal["draft", "noise"]
-    seed: int
+    decoding: DecodingOptions
     model: str
     threads: int | None
     report: Path | None
@@ -121,10 +120,7 @@ class MeetingRun:
             speakers=SpeakerCount(*chosen.speakers),
             order=chosen.order,
             channels_as_speakers=chosen.channels,
-            steps=chosen.steps,
-            init=chosen.init,
-            seed=chosen.seed,
-            trace=chosen.report is not None,
+            decoding=chosen.decoding,
         )
 
     def _report(self, meeting: MeetingResult, path: Path) -> None:

@@ -19,6 +19,7 @@ from diffusion_asr.cli.plan import (
     plan_output,
 )
 from diffusion_asr.cli.report import expected_errors
+from diffusion_asr.decoding.options import DecodingOptions
 from diffusion_asr.formats import FORMATS
 from diffusion_asr.text.vocabulary import LANGUAGES
 
@@ -26,10 +27,10 @@ _DECODING = "Decoding"
 _MACHINE = "Machine"
 
 
-class Start(StrEnum):
+class FirstCanvas(StrEnum):
     """What the first canvas holds."""
 
-    DRAFT = "draft"
+    NULL = "null"
     NOISE = "noise"
 
 
@@ -63,11 +64,13 @@ Steps = Annotated[
     int | None,
     typer.Option(
         callback=_between(1, 1000), metavar="N", rich_help_panel=_DECODING,
-        help="Denoising steps, at most; by default each window goes on until it has settled.",
+        help="Passes, at most: a parallel one drafts, causal ones verify and rewrite. By default each window"
+        " goes on until its text has settled.",
     ),
 ]  # fmt: skip
-Init = Annotated[
-    Start, typer.Option(rich_help_panel=_DECODING, help="Begin with the model's first guess or with noise.")
+Start = Annotated[
+    FirstCanvas,
+    typer.Option("--start", rich_help_panel=_DECODING, help="Begin with an empty canvas or with noise."),
 ]
 Seed = Annotated[
     int,
@@ -77,7 +80,11 @@ Seed = Annotated[
 ]
 Trace = Annotated[
     bool,
-    typer.Option("--trace", rich_help_panel=_DECODING, help="Show every denoising step on stderr."),
+    typer.Option(
+        "--trace",
+        rich_help_panel=_DECODING,
+        help="Show every pass on stderr: its kind, and the text after it.",
+    ),
 ]
 Model = Annotated[
     str,
@@ -101,7 +108,7 @@ def transcribe(
     output_dir: OutputDir = None,
     overwrite: Overwrite = False,
     steps: Steps = None,
-    init: Init = Start.DRAFT,
+    start: Start = FirstCanvas.NULL,
     seed: Seed = 0,
     trace: Trace = False,
     model: Model = DEFAULT_MODEL,
@@ -116,14 +123,14 @@ def transcribe(
     diffusion-asr transcribe talk.flac
     diffusion-asr transcribe talk.flac --language de --format srt > talk.srt
     diffusion-asr transcribe *.wav --format txt,json --output-dir out
-    diffusion-asr transcribe talk.flac --steps 8 --init noise --trace
+    diffusion-asr transcribe talk.flac --steps 8 --start noise --trace
     diffusion-asr transcribe -- -name-with-a-dash.wav
     """
     check_inputs(files)
     code = check_language(language, model)
     settings = Settings(
-        model=model, language=code, steps=steps, init="noise" if init is Start.NOISE else "draft",
-        seed=seed, threads=threads, trace=trace,
+        model=model, language=code, threads=threads,
+        decoding=DecodingOptions(steps=steps, start=start.value, seed=seed, trace=trace),
     )  # fmt: skip
     names = parse_formats(format)
     with expected_errors():

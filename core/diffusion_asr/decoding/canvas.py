@@ -1,8 +1,7 @@
-"""The canvas: slots in time, and how a canvas collapses to tokens."""
+"""The canvas: slots in time, each with a token or null, and how it collapses to tokens."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -10,41 +9,25 @@ from torch import Tensor
 
 from diffusion_asr.acoustics.encoder import AcousticMemory
 
-
-@dataclass(frozen=True, slots=True)
-class TraceStep:
-    """One denoising step of one clip: the canvas it saw, what it predicted, how sure it was."""
-
-    step: int
-    canvas: Tensor  # (L,) ids that went in
-    predicted: Tensor  # (L,) argmax ids that came out
-    confidence: Tensor  # (L,) their probabilities
-    accepted: Tensor  # (L,) bool, kept for the next step
+NULL = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Denoised:
-    """The settled canvas of one clip.
+class Slots(NamedTuple):
+    """Where in time a canvas has its slots."""
 
-    Attributes:
-        canvas: (L,) token ids, 0 is null.
-        confidence: (L,) probability of each slot's token in the last step.
-        steps: Denoising steps taken.
-        trace: Every step, if it was asked for.
-        starts: Seconds at which the canvas's tokens begin; empty where only the slots tell.
-    """
-
-    canvas: Tensor
-    confidence: Tensor
-    steps: int
-    trace: tuple[TraceStep, ...] = ()
-    starts: tuple[float, ...] = ()
+    times: Tensor  # (B, L) or (1, L) encoder frame at a slot's centre
+    mask: Tensor  # (B, L) True on real slots
 
 
 def collapse(canvas: Tensor) -> list[tuple[int, int, int]]:
-    """Runs of equal non-null tokens: ``(token, first slot, last slot)``."""
+    """Runs of equal non-null tokens: ``(token, first slot, last slot)``.
+
+    Example:
+        >>> collapse(torch.tensor([7, 7, 0, 7, 3]))
+        [(7, 0, 1), (7, 3, 3), (3, 4, 4)]
+    """
     runs: list[tuple[int, int, int]] = []
-    before = 0
+    before = NULL
     for slot, token in enumerate(canvas.tolist()):
         if token and token == before:
             runs[-1] = (token, runs[-1][1], slot)
@@ -54,11 +37,9 @@ def collapse(canvas: Tensor) -> list[tuple[int, int, int]]:
     return runs
 
 
-class Slots(NamedTuple):
-    """Where in time a canvas has its slots."""
-
-    times: Tensor  # (B, L) or (1, L) encoder frame at a slot's centre
-    mask: Tensor  # (B, L) True on real slots
+def tokens_of(canvas: Tensor) -> list[int]:
+    """The collapsed tokens alone."""
+    return [token for token, _, _ in collapse(canvas)]
 
 
 def grid(memory: AcousticMemory, slot_frames: int) -> Slots:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -57,40 +57,6 @@ class PreparedState(NamedTuple):
     def slot_mask(self) -> Tensor:
         """(B, L) True on real slots."""
         return self.slots.mask
-
-    def select(self, rows: Tensor) -> PreparedState:
-        """The state of some clips of the batch."""
-
-        def pick(parts: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-            return tuple(part[rows] for part in parts)
-
-        times = self.slots.times if len(self.slots.times) == 1 else self.slots.times[rows]
-        return PreparedState(
-            pick(self.keys), pick(self.values), pick(self.cross_bias), pick(self.self_bias),
-            self.acoustics[rows], self.prompt[rows], Slots(times, self.slots.mask[rows]),
-        )  # fmt: skip
-
-
-class Denoiser(Protocol):
-    """Anything that turns a noisy canvas into a distribution over clean ones."""
-
-    def prepare(self, memory: AcousticMemory, languages: Sequence[str]) -> PreparedState:
-        """Once per batch of clips."""
-        ...
-
-    def denoise(
-        self,
-        canvas: Tensor,
-        state: PreparedState,
-        previous: Tensor | None = None,
-        pieces: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """One step: canvas (B, L) to ``(logits (B, L, V), hidden (B, L, D))``.
-
-        ``previous`` is the hidden output of an earlier step, for self-conditioning; ``pieces`` (S,) are
-        sorted ids, null first: then only these are scored, (B, L, S).
-        """
-        ...
 
 
 def time_buckets(difference: Tensor, count: int) -> Tensor:
@@ -141,7 +107,7 @@ class CanvasDenoiser(nn.Module):
     def prepare(
         self, memory: AcousticMemory, languages: Sequence[str], slots: Slots | None = None
     ) -> PreparedState:
-        """See ``Denoiser.prepare``; ``languages`` holds one code for each clip."""
+        """Once per batch of clips; ``languages`` holds one code for each clip."""
         states = memory.states.to(self.gather.weight.dtype)
         slots = slots or grid(memory, self.config.slot_frames)
         heard, audible = pooled(states, memory.mask, self.config.memory_pool)
@@ -168,16 +134,9 @@ class CanvasDenoiser(nn.Module):
         hidden = torch.zeros(visible.shape, dtype=table.dtype).masked_fill(~visible, -1e4)
         return tuple(padded[n][:, buckets].transpose(0, 1) + hidden[:, None, None] for n in range(len(table)))
 
-    def denoise(
-        self,
-        canvas: Tensor,
-        state: PreparedState,
-        previous: Tensor | None = None,
-        pieces: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """See ``Denoiser.denoise``."""
-        hidden = self.hidden(canvas, state, previous)
-        return self.logits(hidden, pieces), hidden
+    def null_canvas(self, state: PreparedState) -> Tensor:
+        """(B, L) all null: the first pass over it is the draft, and nothing in it is random."""
+        return torch.zeros(state.slot_mask.shape, dtype=torch.long)
 
     def hidden(self, canvas: Tensor, state: PreparedState, previous: Tensor | None = None) -> Tensor:
         """The final normalised states of all slots, (B, L, D)."""
@@ -196,6 +155,10 @@ class CanvasDenoiser(nn.Module):
         scores = F.linear(hidden, table.to(hidden.dtype))
         scores[..., 0] += self.null_bias.to(scores.dtype)  # in place: a copy would be 35 MB in 30 s
         return scores
+
+    def conditioning(self, hidden: Tensor, logits: Tensor, pieces: Tensor | None = None) -> Tensor:
+        """See ``Denoiser.conditioning``: a pass is told the states of the first one."""
+        return hidden
 
     def likeliest(self, hidden: Tensor, pieces: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """In each slot, the log-probability and the place of the likeliest of ``pieces``, null first.

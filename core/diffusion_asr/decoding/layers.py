@@ -41,13 +41,13 @@ class DecoderLayer(nn.Module):
         self, x: Tensor, self_bias: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None
     ) -> Tensor:
         """(B, P + L, D) to (B, P + L, D)."""
-        return self.informed(self.listened(x, self_bias), keys, values, bias)
+        return self.attend_to_memory(self.attend_to_canvas(x, self_bias), keys, values, bias)
 
-    def listened(self, x: Tensor, self_bias: Tensor) -> Tensor:
+    def attend_to_canvas(self, x: Tensor, self_bias: Tensor) -> Tensor:
         """``forward`` up to its cross-attention."""
         return x + self.self_attn(self.self_attn_layer_norm(x), self_bias)  # type: ignore[no-any-return]
 
-    def informed(self, x: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None = None) -> Tensor:
+    def attend_to_memory(self, x: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None = None) -> Tensor:
         """``forward`` from its cross-attention on."""
         x = x + self.encoder_attn.attend(self.encoder_attn_layer_norm(x), keys, values, bias)
         return x + self.fc2(F.gelu(self.fc1(self.final_layer_norm(x))))  # type: ignore[no-any-return]
@@ -59,11 +59,10 @@ class DecoderLayer(nn.Module):
         mask: Tensor,
         keys: Tensor,
         values: Tensor,
-        heard: Tensor | None = None,
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """``forward`` for positions that follow ``known`` self-attention keys and values; the grown pair.
 
-        ``mask`` (n, known + n) and ``heard`` (n, T) say what each position attends to.
+        ``mask`` (n, known + n) says what each position attends to.
         """
         own, normed = self.self_attn, self.self_attn_layer_norm(x)
         k, v = own.split(own.k_proj(normed)), own.split(own.v_proj(normed))
@@ -71,4 +70,4 @@ class DecoderLayer(nn.Module):
             k, v = torch.cat([known[0], k], dim=2), torch.cat([known[1], v], dim=2)
         seen = F.scaled_dot_product_attention(own.split(own.q_proj(normed)), k, v, attn_mask=mask)
         x = x + own.out_proj(seen.transpose(1, 2).flatten(2))
-        return self.informed(x, keys, values, heard), (k, v)
+        return self.attend_to_memory(x, keys, values), (k, v)

@@ -1,6 +1,6 @@
 """The loss of fine-tuning: uniform-noise diffusion on the canvas, CTC on two unrolled denoising steps.
 
-Step 1 sees noise, or the draft's all-null canvas; step 2 sees the model's own answer with some slots
+Step 1 sees noise, or the all-null canvas; step 2 sees the model's own answer with some slots
 redrawn, as inference will show it (unrolled denoising: Savinov et al. 2022; self-conditioning on step 1:
 Chen et al. 2023).
 """
@@ -15,8 +15,9 @@ from torch.nn import functional as F
 
 from diffusion_asr.acoustics.encoder import AcousticMemory
 from diffusion_asr.decoding.denoiser import CanvasDenoiser
+from diffusion_asr.decoding.process import corrupt, noisy_or_null
 
-DRAFT_SHARE = 0.35  # clips whose first canvas is all null
+NULL_SHARE = 0.35  # clips whose first canvas is all null
 MOST_NOISE = 0.4  # largest share of slots redrawn for step 2
 CONDITIONED = 0.5  # share of clips whose step 2 sees step 1's hidden states
 
@@ -42,17 +43,14 @@ def unrolled(
     """Log-probabilities (B, L, V) of two denoising steps, and the slots (B,) of each clip."""
     size = denoiser.config.vocabulary
     state = denoiser.prepare(memory, languages)
-    clips, length = len(memory), state.slot_mask.shape[1]
-    noise = torch.randint(0, size, (clips, length))
-    drafted = torch.rand(clips, 1) < DRAFT_SHARE
-    hidden = denoiser.hidden(torch.where(drafted, 0, noise), state)
+    clips, length = state.slots.mask.shape
+    hidden = denoiser.hidden(noisy_or_null(clips, length, size, NULL_SHARE), state)
     first = denoiser.logits(hidden).float().log_softmax(-1)
 
-    redrawn = torch.rand(clips, length) < torch.rand(clips, 1) * MOST_NOISE
-    canvas = torch.where(redrawn, torch.randint(0, size, (clips, length)), first.detach().argmax(-1))
+    canvas, _ = corrupt(first.detach().argmax(-1), torch.rand(clips, 1) * MOST_NOISE, size)
     previous = hidden.detach() * (torch.rand(clips, 1, 1) < CONDITIONED)
     second = denoiser.logits(denoiser.hidden(canvas, state, previous)).float().log_softmax(-1)
-    return first, second, state.slot_mask.sum(1)
+    return first, second, state.slots.mask.sum(1)
 
 
 def ctc(log_probs: Tensor, slots: Tensor, targets: Sequence[Tensor]) -> Tensor:

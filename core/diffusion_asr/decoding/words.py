@@ -12,10 +12,9 @@ import math
 import unicodedata
 from dataclasses import dataclass
 
-from torch import Tensor
-
 from diffusion_asr.decoding.calibration import Calibration, heard_at
-from diffusion_asr.decoding.canvas import Denoised, collapse
+from diffusion_asr.decoding.canvas import collapse
+from diffusion_asr.decoding.decoder import Decoded
 from diffusion_asr.text.spacing import is_han
 from diffusion_asr.text.vocabulary import Vocabulary
 from diffusion_asr.transcript import Word
@@ -34,7 +33,7 @@ class Token:
     start: float | None = None
 
 
-def tokens(clip: Denoised, vocabulary: Vocabulary) -> list[Token]:
+def tokens(clip: Decoded, vocabulary: Vocabulary) -> list[Token]:
     """Collapsed tokens; a run's probability is that of its surest slot."""
     runs = collapse(clip.canvas)
     return [
@@ -82,19 +81,12 @@ def group(pieces: list[Token]) -> list[list[Token]]:
 
 
 def to_words(
-    clip: Denoised,
-    times: Tensor,
-    slot_seconds: float,
-    seconds: float,
-    vocabulary: Vocabulary,
-    calibration: Calibration,
+    clip: Decoded, seconds: float, vocabulary: Vocabulary, calibration: Calibration
 ) -> tuple[Word, ...]:
     """Words of one clip, times in seconds from its start; none ends after the clip or the next's start.
 
     Args:
         clip: A settled canvas.
-        times: (L,) centre of each slot in seconds.
-        slot_seconds: Length of a slot.
         seconds: Length of the clip.
         vocabulary: Decodes the tokens.
         calibration: From log-probability to confidence, and the lag.
@@ -102,7 +94,7 @@ def to_words(
     groups = group(tokens(clip, vocabulary))
 
     def heard(slot: int, edge: float) -> float:
-        return max(0.0, heard_at(float(times[slot]) + edge * slot_seconds, calibration.lag))
+        return max(0.0, heard_at(float(clip.slot_times[slot]) + edge * clip.slot_seconds, calibration.lag))
 
     told = [heard(g[0].first, -0.5) if g[0].start is None else g[0].start for g in groups]
     starts = [min(start, seconds) for start in told]

@@ -1,171 +1,174 @@
-"""The published kind of system as a ``Recognizer``: the whole text on a token canvas, times by CTC."""
+"""The published kind of system as a ``Decoder``: the whole text on a token canvas, times by CTC."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diffusion_asr.acoustics.encoder import AcousticMemory, check_waveforms
-from diffusion_asr.acoustics.language import NullDraft
-from diffusion_asr.audio.files import SAMPLE_RATE
+from diffusion_asr.acoustics.encoder import AcousticMemory, WhisperEncoder
+from diffusion_asr.acoustics.features import SAMPLE_RATE
 from diffusion_asr.decoding.alignment import forced_canvas
-from diffusion_asr.decoding.calibration import Calibration
-from diffusion_asr.decoding.canvas import Denoised
-from diffusion_asr.decoding.decoder import AUTO, Hypothesis, Init
-from diffusion_asr.decoding.diffusion import SamplerOptions
-from diffusion_asr.decoding.words import to_words
-from diffusion_asr.diffusion_gemma.denoiser import GemmaState
-from diffusion_asr.diffusion_gemma.loading import Loaded, LoadOptions, load
-from diffusion_asr.diffusion_gemma.prompt import ANY
-from diffusion_asr.diffusion_gemma.sampler import GemmaSampler, GemmaSamplerOptions
+from diffusion_asr.decoding.decoder import UNDETERMINED, Decoded, DecodingOptions, check_languages
+from diffusion_asr.decoding.process import DenoisedRows, denoise_canvas, given_canvas
+from diffusion_asr.diffusion_gemma.denoiser import DiffusionGemmaDenoiser, GemmaState
+from diffusion_asr.diffusion_gemma.loading import LoadOptions, Settings, load
+from diffusion_asr.diffusion_gemma.process import GemmaSampling, SequentialNoise
+from diffusion_asr.diffusion_gemma.vocabulary import GemmaVocabulary
 from diffusion_asr.models.parts import Parts
-from diffusion_asr.recognizer import Recognizer
-from diffusion_asr.text.spacing import join
 
-UNDETERMINED = "und"  # ISO 639's word for a language that nobody has told
 TOKENS_A_SECOND, SPARE_TOKENS, LEAST_CANVAS = 8, 16, 32
+PADDED_SAMPLES = 30 * SAMPLE_RATE
 
 
-class DiffusionGemmaRecognizer(Recognizer):
-    """Speech to text by DiffusionGemma; use it like every ``Recognizer``.
+def load_gemma(name: str, options: LoadOptions | None = None) -> Parts:
+    """An adapter by folder or hub name, with what it adapts; see ``loading.load``."""
+    loaded = load(name, options or LoadOptions())
+    padded = loaded.settings.padded
+    encoder = PaddedEncoder(loaded.encoder) if padded else loaded.encoder
+    decoder = GemmaDecoder(loaded.denoiser, loaded.vocabulary, loaded.settings)
+    return Parts(encoder, decoder, loaded.vocabulary, loaded.name, version="")
 
-    The canvas is sized to the clip, and to the backbone's own length if no end of text fits on it. Nothing
-    detects the language: without one the prompt asks for the language that is spoken, and texts are "und".
-    """
 
-    def __init__(self, loaded: Loaded, sampling: GemmaSamplerOptions | None = None) -> None:
-        self.loaded, self.sampling = loaded, sampling or GemmaSamplerOptions()
-        self.model = loaded.denoiser
-        parts = Parts(
-            encoder=loaded.encoder, denoiser=cast("Any", self.model), language=cast("Any", None),
-            vocabulary=loaded.vocabulary, calibration=Calibration(), name=loaded.name, version="",
-            draft=NullDraft(),
-        )  # fmt: skip
-        super().__init__(parts)
-        self._loop = GemmaSampler(self.model)
-        text = self.model.backbone.config.get_text_config()
-        ends = text.eos_token_id if isinstance(text.eos_token_id, list) else [text.eos_token_id]
-        self._ends, self._pad = {int(end) for end in ends}, int(text.pad_token_id or 0)
+class PaddedEncoder(nn.Module):
+    """An ``Encoder`` that hears every clip padded to 30 s, as the reference system was trained."""
 
-    @classmethod
-    def load(cls, name: str, options: LoadOptions | None = None) -> DiffusionGemmaRecognizer:
-        """An adapter by folder or hub name; see ``loading.load``."""
-        return cls(load(name, options or LoadOptions()))
+    def __init__(self, encoder: WhisperEncoder) -> None:
+        super().__init__()
+        self.encoder = encoder
 
     def encode(self, waveforms: Tensor, lengths: Tensor | None = None) -> AcousticMemory:
-        """See ``Recognizer.encode``; padded to 30 s if the adapter was trained so."""
-        if not self.loaded.settings.padded:
-            return super().encode(waveforms, lengths)
-        check_waveforms(waveforms, lengths)
-        padded = self.loaded.encoder.encode(F.pad(waveforms, (0, 30 * SAMPLE_RATE - waveforms.shape[1])))
+        """See ``Encoder.encode``; the padding's states are there, and masked."""
+        padded = self.encoder.encode(F.pad(waveforms, (0, PADDED_SAMPLES - waveforms.shape[1])))
         samples = torch.full((len(waveforms),), waveforms.shape[1]) if lengths is None else lengths
         frames = (samples * padded.frame_rate / SAMPLE_RATE).ceil().clamp(min=1)
         real = torch.arange(padded.states.shape[1]) < frames[:, None]
         return AcousticMemory(padded.states, real, padded.frame_rate)
 
-    def detect_language(self, memory: AcousticMemory) -> list[dict[str, float]]:
-        """Nothing is known: every clip gets an empty dictionary."""
-        return [{} for _ in range(len(memory))]
 
-    def _languages(self, memory: AcousticMemory, language: Sequence[str | None] | str | None) -> list[str]:
-        given = [language] * len(memory) if language is None or isinstance(language, str) else list(language)
-        known = super()._languages(memory, ["en" if code in (None, AUTO) else code for code in given])
-        return [ANY if told in (None, AUTO) else code for told, code in zip(given, known, strict=True)]
+class GemmaDecoder:
+    """Speech to text by DiffusionGemma, clip by clip.
+
+    The canvas is sized to the clip, and to the backbone's own length if no end of text fits on it. Without a
+    language the prompt asks for the language that is spoken.
+    """
+
+    def __init__(
+        self,
+        denoiser: DiffusionGemmaDenoiser,
+        vocabulary: GemmaVocabulary,
+        settings: Settings,
+        sampling: GemmaSampling | None = None,
+    ) -> None:
+        self.denoiser, self.vocabulary, self.settings = denoiser, vocabulary, settings
+        self.sampling = sampling or GemmaSampling()
+        text = denoiser.backbone.config.get_text_config()
+        ends = text.eos_token_id if isinstance(text.eos_token_id, list) else [text.eos_token_id]
+        self._ends, self._pad = {int(end) for end in ends}, int(text.pad_token_id or 0)
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """See ``Decoder.languages``."""
+        return self.denoiser.config.languages
+
+    def decode(
+        self, memory: AcousticMemory, languages: Sequence[str], options: DecodingOptions
+    ) -> list[Decoded]:
+        """See ``Decoder.decode``."""
+        check_languages(languages, (*self.languages, UNDETERMINED), len(memory))
+        rows = enumerate(languages)
+        return [self._decode(self._clip(memory, n), code, options, n) for n, code in rows]
+
+    def _clip(self, memory: AcousticMemory, row: int) -> AcousticMemory:
+        """One clip; the states of its padding stay where the adapter was trained to hear them."""
+        if not self.settings.padded:
+            return memory.clip(row)
+        part = slice(row, row + 1)
+        return AcousticMemory(memory.states[part], memory.mask[part], memory.frame_rate)
 
     @torch.inference_mode()
-    def _denoise(
-        self,
-        memory: AcousticMemory,
-        language: str,
-        options: SamplerOptions,
-        init: Init,
-        seed: int,
-        trace: bool,
-    ) -> Hypothesis:
-        """One clip. A text without an end on its canvas is written again on the longest one."""
-        seconds = float(memory.seconds[0])
-        heard = self._as_trained(memory)
-        most = int(self.model.backbone.config.canvas_length)
-        sized = max(LEAST_CANVAS, math.ceil(seconds * TOKENS_A_SECOND) + SPARE_TOKENS)
-        sampling = self.sampling if options.steps is None else _exactly(self.sampling, options.steps)
+    def _decode(self, memory: AcousticMemory, language: str, options: DecodingOptions, clip: int) -> Decoded:
+        """A text without an end on its canvas is written again on the longest one."""
+        most = int(self.denoiser.backbone.config.canvas_length)
+        sized = max(LEAST_CANVAS, math.ceil(float(memory.seconds[0]) * TOKENS_A_SECOND) + SPARE_TOKENS)
         for length in dict.fromkeys((min(most, sized), most)):
-            state = self.model.prepare(heard, [language], length)
-            draft = self._draft(state, memory) if init == "draft" else None
-            noise = torch.Generator().manual_seed(seed)
-            (clip,) = self._loop.sample(state, sampling, noise, draft, trace)
-            if self._ends & set(clip.canvas.tolist()):
+            state = self.denoiser.prepare(self._as_trained(memory), [language], length)
+            rows = self._denoise(state, memory, options, clip)
+            if self._ends & set(rows.canvas[0].tolist()):
                 break
-        return self._hypothesis(clip, state, memory, language)
+        return self._placed(rows, state, memory)
+
+    def _denoise(
+        self, state: GemmaState, memory: AcousticMemory, options: DecodingOptions, clip: int
+    ) -> DenoisedRows:
+        denoiser, (batch, length) = self.denoiser, state.slots.mask.shape
+        sampling = self.sampling.with_options(options)
+        generator = torch.Generator().manual_seed(options.seed)
+        noise = SequentialNoise((batch, length), denoiser.vocabulary, generator, denoiser.device)
+        given = given_canvas(options, clip, length)
+        if given is not None:
+            canvas = given.to(denoiser.device)
+        elif options.start == "noise":
+            canvas = noise.canvas(0)
+        else:
+            canvas = self._draft(state, memory).to(denoiser.device)
+        process = sampling.process(noise)
+        return denoise_canvas(denoiser, state, canvas, process, sampling.steps, trace=options.trace)
 
     def _as_trained(self, memory: AcousticMemory) -> AcousticMemory:
         """With the padding's states heard, if the adapter was trained so."""
-        if not self.loaded.settings.padded:
+        if not self.settings.padded:
             return memory
         return AcousticMemory(memory.states, torch.ones_like(memory.mask), memory.frame_rate)
 
     def _real(self, memory: AcousticMemory) -> int:
         """Audio embeddings of a clip itself, without the padding."""
-        return -(-int(memory.lengths[0]) // self.model.projector.config.subsampling)
+        return -(-int(memory.lengths[0]) // self.denoiser.projector.config.subsampling)
 
     def _draft(self, state: GemmaState, memory: AcousticMemory) -> Tensor:
         """The projector's own say as a first canvas: CTC's best path, the end of text, padding."""
-        best = self.model.heard_logits(state.heard[:, : self._real(memory)]).argmax(-1)[0].tolist()
-        blank = self.loaded.settings.blank
+        best = self.denoiser.heard_logits(state.heard[:, : self._real(memory)]).argmax(-1)[0].tolist()
+        blank = self.settings.blank
         tokens = [t for n, t in enumerate(best) if t != blank and (n == 0 or t != best[n - 1])]
-        canvas = torch.full(state.slot_mask.shape, self._pad)
+        canvas = torch.full(state.slots.mask.shape, self._pad)
         tokens = [*tokens, min(self._ends)][: canvas.shape[1]]
         canvas[0, : len(tokens)] = torch.tensor(tokens)
         return canvas
 
-    def _hypothesis(
-        self, clip: Denoised, state: GemmaState, memory: AcousticMemory, language: str
-    ) -> Hypothesis:
-        ids = clip.canvas.tolist()
+    def _placed(self, rows: DenoisedRows, state: GemmaState, memory: AcousticMemory) -> Decoded:
+        """The text, up to its end, on a canvas in time."""
+        ids = rows.canvas[0].tolist()
         end = next((n for n, token in enumerate(ids) if token in self._ends), len(ids))
-        vocabulary, step = self.loaded.vocabulary, self.model.projector.config.subsampling
-        spoken = [n for n in range(end) if vocabulary.bytes_of(ids[n])]
-        placed = self._placed(clip, spoken, state, memory)
-        slot = step / memory.frame_rate * self._real(memory) / max(1, len(placed.canvas))
-        times = (torch.arange(len(placed.canvas)) + 0.5) * slot
-        words = to_words(placed, times, slot, float(memory.seconds[0]), vocabulary, self.parts.calibration)
-        sure = [w.confidence for w in words if w.confidence is not None]
-        code = UNDETERMINED if language == ANY else language
-        return Hypothesis(join(words), words, code, sum(sure) / len(sure) if sure else 0.0, clip)
+        spoken = [n for n in range(end) if self.vocabulary.bytes_of(ids[n])]
+        canvas, sure = self._in_time(rows.canvas[0][spoken], rows.confidence[0][spoken], state, memory)
+        seconds = self.denoiser.projector.config.subsampling / memory.frame_rate * self._real(memory)
+        slot = seconds / max(1, len(canvas))
+        times = (torch.arange(len(canvas)) + 0.5) * slot
+        return Decoded(canvas, sure, times, slot, rows.passes[0], trace=tuple(rows.traces[0]))
 
-    def _placed(
-        self, clip: Denoised, spoken: list[int], state: GemmaState, memory: AcousticMemory
-    ) -> Denoised:
-        """The text on the audio embeddings' grid, by CTC; spread evenly where it has no room there."""
-        room, blank = self._real(memory), self.loaded.settings.blank
-        ids, sure = clip.canvas[spoken], clip.confidence[spoken]
+    def _in_time(
+        self, ids: Tensor, sure: Tensor, state: GemmaState, memory: AcousticMemory
+    ) -> tuple[Tensor, Tensor]:
+        """Tokens on the audio embeddings' grid, by CTC; spread evenly where they have no room there."""
+        room, blank = self._real(memory), self.settings.blank
         repeats = int((ids[1:] == ids[:-1]).sum())
         if len(ids) == 0 or len(ids) + repeats > room:
-            return _spread(ids, sure, clip.steps)
-        log_probs = self.model.heard_logits(state.heard[:, :room]).log_softmax(-1).cpu()
+            return _spread(ids, sure)
+        log_probs = self.denoiser.heard_logits(state.heard[:, :room]).log_softmax(-1).cpu()
         pieces = torch.tensor([blank, *sorted(set(ids.tolist()) - {blank})])
         targets = torch.tensor([[pieces.tolist().index(t) for t in ids.tolist()]])
         count = torch.tensor([len(ids)])
         path = forced_canvas(log_probs[..., pieces], torch.tensor([room]), targets, count)[0]
         starts = (path != 0) & (path != F.pad(path[:-1], (1, 0)))
         order = (starts.cumsum(0) - 1).clamp(min=0)
-        return Denoised(
-            torch.where(path != 0, ids[order], 0), torch.where(path != 0, sure[order], 0.0), clip.steps
-        )
+        return torch.where(path != 0, ids[order], 0), torch.where(path != 0, sure[order], 0.0)
 
 
-def _spread(ids: Tensor, sure: Tensor, steps: int) -> Denoised:
+def _spread(ids: Tensor, sure: Tensor) -> tuple[Tensor, Tensor]:
     """Tokens one after another with a null between, so that equal neighbours stay two."""
     canvas, confidence = torch.zeros(2 * len(ids), dtype=torch.long), torch.zeros(2 * len(ids))
     canvas[::2], confidence[::2] = ids, sure
-    return Denoised(canvas, confidence, steps)
-
-
-def _exactly(sampling: GemmaSamplerOptions, steps: int) -> GemmaSamplerOptions:
-    """A fixed number of steps."""
-    return replace(sampling, steps=steps, confident=None)
+    return canvas, confidence

@@ -14,7 +14,6 @@ Self-conditioning takes the answer of an earlier step as its expected embedding,
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -51,18 +50,6 @@ class GemmaState(NamedTuple):
         """(B, L) True on real slots."""
         return self.slots.mask
 
-    def select(self, rows: Tensor) -> GemmaState:
-        """The state of some clips of the batch."""
-        cache = copy.copy(self.cache)
-        cache.layers = [copy.copy(layer) for layer in self.cache.layers]
-        for layer in cache.layers:
-            layer.keys, layer.values = layer.keys[rows], layer.values[rows]
-        times = self.slots.times if len(self.slots.times) == 1 else self.slots.times[rows]
-        return GemmaState(
-            cache, self.prompt_mask[rows], self.positions[rows], Slots(times, self.slots.mask[rows]),
-            self.heard[rows], self.counts[rows], self.last_hidden[rows],
-        )  # fmt: skip
-
 
 @dataclass(frozen=True, slots=True)
 class TimeCanvas:
@@ -75,14 +62,29 @@ class TimeCanvas:
 class DiffusionGemmaDenoiser(nn.Module):
     """See the module's text."""
 
-    def __init__(self, backbone: Any, projector: AudioProjector, prompt: Prompt, canvas: Canvas) -> None:
-        """``backbone`` is a ``DiffusionGemmaForBlockDiffusion``, adapted or not.
+    def __init__(
+        self,
+        backbone: Any,
+        projector: AudioProjector,
+        prompt: Prompt,
+        canvas: Canvas,
+        spelled: int | None = None,
+    ) -> None:
+        """Put one together.
+
+        Args:
+            backbone: A ``DiffusionGemmaForBlockDiffusion``, adapted or not.
+            projector: Acoustic states to embeddings.
+            prompt: Around the audio.
+            canvas: Its kind.
+            spelled: So many ids, from 0 on, spell something; None is all.
 
         Raises:
             ModelError: Parts that do not fit together.
         """
         super().__init__()
         self.backbone, self.projector, self.prompt, self.canvas = backbone, projector, prompt, canvas
+        self.spelled = spelled
         vocabulary, width = backbones.embeddings(backbone).shape
         if projector.config.linears[-1] != width:
             raise ModelError(
@@ -165,16 +167,9 @@ class DiffusionGemmaDenoiser(nn.Module):
         )
         return out.past_key_values, out.last_hidden_state
 
-    def denoise(
-        self,
-        canvas: Tensor,
-        state: GemmaState,
-        previous: Tensor | None = None,
-        pieces: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """See ``Denoiser.denoise``; the second output is ``soften`` of the logits."""
-        logits = self.logits(self.hidden(canvas, state, previous), pieces)
-        return logits, self.soften(logits, pieces)
+    def null_canvas(self, state: GemmaState) -> Tensor:
+        """(B, L) of a time canvas: the projector's own say in every slot, through the head."""
+        return self.heard_logits(state.heard)[..., : self.spelled].argmax(-1)
 
     def hidden(self, canvas: Tensor, state: GemmaState, previous: Tensor | None = None) -> Tensor:
         """The decoder's final states, (B, L) to (B, L, D); the cache stays as it is."""
@@ -203,6 +198,10 @@ class DiffusionGemmaDenoiser(nn.Module):
         table = embed.weight if pieces is None else embed.weight[pieces]
         chances = logits.to(table.dtype).softmax(dim=-1, dtype=torch.float32).to(table.dtype)
         return torch.matmul(chances, table) * embed.embed_scale.to(table.dtype)  # type: ignore[no-any-return]
+
+    def conditioning(self, hidden: Tensor, logits: Tensor, pieces: Tensor | None = None) -> Tensor:
+        """See ``Denoiser.conditioning``: a pass is told the expected embeddings of an earlier answer."""
+        return self.soften(logits, pieces)
 
     def heard_logits(self, heard: Tensor, pieces: Tensor | None = None) -> Tensor:
         """The projector's own say, through the head (no cap): (B, A, D) to (B, A, V), for CTC."""

@@ -6,7 +6,7 @@ version of canvas-base is noticed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
@@ -14,33 +14,21 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from diffusion_asr.acoustics.language import FirstCanvas
+from diffusion_asr.decoding.calibration import Calibration
+from diffusion_asr.decoding.diffusion import DiffusionDecoder
 from diffusion_asr.diffusion_gemma import backbone as backbones
 from diffusion_asr.diffusion_gemma.backbone import BackboneConfig
-from diffusion_asr.diffusion_gemma.denoiser import DiffusionGemmaDenoiser, GemmaState
+from diffusion_asr.diffusion_gemma.denoiser import DiffusionGemmaDenoiser
 from diffusion_asr.diffusion_gemma.projector import AudioProjector, ProjectorConfig
 from diffusion_asr.diffusion_gemma.prompt import Prompt
 from diffusion_asr.errors import REINSTALL, ModelError
-from diffusion_asr.models.folder import load_config, save
+from diffusion_asr.models.folder import load_config, model_folder, save
 from diffusion_asr.models.packing import pack, unpack
 from diffusion_asr.models.parts import Parts
 from diffusion_asr.text.vocabulary import from_spans, to_spans
 
 KIND = "diffusion-gemma"
 _SHARED = ("encoder.safetensors", "language.safetensors", "vocabulary.json", "bpe.json")
-
-
-class HeardDraft:
-    """The projector's own say in every slot, through the head: the first canvas."""
-
-    def __init__(self, model: DiffusionGemmaDenoiser, pieces: int) -> None:
-        self.model, self.pieces = model, pieces
-
-    @torch.inference_mode()
-    def first_canvas(self, state: Any) -> FirstCanvas:
-        """See ``Draft.first_canvas``."""
-        prepared = cast("GemmaState", state)
-        return FirstCanvas(self.model.heard_logits(prepared.heard)[..., : self.pieces].argmax(-1))
 
 
 def save_model(
@@ -57,8 +45,6 @@ def save_model(
 
     Token i of the model is the piece ``pieces[i]`` of ``base``.
     """
-    from diffusion_asr.models.folder import model_folder
-
     signed = load_config(model_folder(base))["sha256"]
     config = {
         "name": name,
@@ -86,16 +72,17 @@ def _detached(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.detach().float().cpu() for name, value in tensors.items()}
 
 
-def load_model(folder: Path, config: Mapping[str, Any]) -> Parts:
-    """What ``save_model`` wrote; ``config`` is the folder's, its files already verified.
+def load_small_model(folder: Path, config: Mapping[str, Any], load_base: Callable[[str], Parts]) -> Parts:
+    """What ``save_model`` wrote.
+
+    Args:
+        folder: Its files.
+        config: Its ``config.json``, by which the files were verified.
+        load_base: Loads canvas-base by name, with which it shares an encoder and a vocabulary.
 
     Raises:
         ModelError: A part that is missing or does not fit, or another canvas-base than it was made for.
     """
-    from diffusion_asr.decoding.calibration import Calibration
-    from diffusion_asr.models.canvas import load_parts
-    from diffusion_asr.models.folder import model_folder
-
     try:
         base, about = str(config["base"]["name"]), config["denoiser"]
         expected: Mapping[str, str] = config["base"]["sha256"]
@@ -124,7 +111,7 @@ def load_model(folder: Path, config: Mapping[str, Any]) -> Parts:
         raise ModelError(
             f"{folder} was made for another {base} ({', '.join(changed)} differ): use its release"
         )
-    shared = load_parts(base)
+    shared = load_base(base)
     try:
         vocabulary = shared.vocabulary.only(pieces)
     except IndexError as error:
@@ -137,11 +124,9 @@ def load_model(folder: Path, config: Mapping[str, Any]) -> Parts:
         projector.load_state_dict(unpack(folder / "projector.safetensors", torch.float32))
     except RuntimeError as error:
         raise ModelError(f"{folder / 'projector.safetensors'} does not fit: {error}. {REINSTALL}") from error
-    model = DiffusionGemmaDenoiser(backbone, projector, prompt, "time").eval().requires_grad_(False)
-    return Parts(
-        shared.encoder, cast("Any", model), shared.language, vocabulary, calibration, title, version,
-        HeardDraft(model, len(vocabulary)),
-    )  # fmt: skip
+    model = DiffusionGemmaDenoiser(backbone, projector, prompt, "time", len(vocabulary))
+    decoder = DiffusionDecoder(model.eval().requires_grad_(False), vocabulary)
+    return Parts(shared.encoder, decoder, vocabulary, title, version, calibration, shared.language)
 
 
 def _ids(stored: Mapping[str, list[int]]) -> dict[str, tuple[int, ...]]:

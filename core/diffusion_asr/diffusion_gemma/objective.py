@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from diffusion_asr.acoustics.encoder import AcousticMemory
+from diffusion_asr.decoding.process import corrupt
 from diffusion_asr.diffusion_gemma.denoiser import DiffusionGemmaDenoiser, GemmaState
 from diffusion_asr.diffusion_gemma.prompt import PromptRows
 from diffusion_asr.errors import ModelError
@@ -68,12 +69,6 @@ def noise_level(clips: int, least: float) -> Tensor:
     return 1 - (1 - least) * torch.rand(clips, 1).square()
 
 
-def corrupt(clean: Tensor, level: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """A canvas with uniform ids below ``size`` in some slots, and which they are."""
-    chosen = torch.rand(clean.shape) < level
-    return torch.where(chosen, torch.randint(0, size, clean.shape), clean), chosen
-
-
 def diffusion_loss(
     denoiser: DiffusionGemmaDenoiser, state: GemmaState, clean: Tensor, options: LossOptions
 ) -> Tensor:
@@ -82,7 +77,7 @@ def diffusion_loss(
     previous = None
     if options.conditioned > 0:
         with torch.no_grad():
-            _, soft = denoiser.denoise(noisy, state)
+            soft = denoiser.soften(denoiser.logits(denoiser.hidden(noisy, state)))
         previous = soft * (torch.rand(len(clean), 1, 1) < options.conditioned).to(soft)
     logits = denoiser.logits(denoiser.hidden(noisy, state, previous))
     wanted = clean.to(logits.device).masked_fill(~chosen.to(logits.device), -100)

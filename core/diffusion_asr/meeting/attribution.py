@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, groupby
 
-from diffusion_asr.text.spacing import join as text_of
+from diffusion_asr.text.spacing import join_words as text_of
 from diffusion_asr.transcript import Segment, Transcript, Word
 
 LIMIT = 0.5  # seconds between a word and a turn that it may still belong to
@@ -155,7 +155,7 @@ def split(segment: Segment, speakers: Sequence[str | None]) -> list[Segment]:
     ]
 
 
-def join(
+def attribute_words(
     transcript: Transcript, turns: Iterable[Turn], limit: float = LIMIT, overlapping: Iterable[Turn] = ()
 ) -> Transcript:
     """A transcript in which every word and segment has its speaker (None: nobody known).

@@ -86,7 +86,7 @@ def turns(channels: Sequence[Channel]) -> Diarization:
     )
 
 
-class Heard:
+class KnownSpeech:
     """A detector that has listened already; see ``longform.Detector``."""
 
     def __init__(self, probabilities: Probabilities) -> None:

@@ -9,10 +9,10 @@ import torch
 
 from diffusion_asr.audio.files import SAMPLE_RATE
 from diffusion_asr.audio.windows import Window
-from diffusion_asr.decoding.canvas import collapse
-from diffusion_asr.decoding.decoder import AUTO, Hypothesis, Init
+from diffusion_asr.decoding.canvas import tokens_of
+from diffusion_asr.decoding.decoder import AUTO, DecodingOptions, Hypothesis
 from diffusion_asr.meeting.attribution import Turn, TurnIndex
-from diffusion_asr.meeting.journal import Decoded
+from diffusion_asr.meeting.journal import DecodedPiece
 from diffusion_asr.meeting.result import SegmentTrace
 from diffusion_asr.meeting.stretches import Stretch, stretches
 from diffusion_asr.recognizer import Recognizer
@@ -62,38 +62,30 @@ class Floor:
         return stretches(self._index, self._turns, window.start, window.end, self._limit)
 
 
-class Decoder:
+class PieceDecoder:
     """A recogniser with the options of a meeting."""
 
-    def __init__(
-        self,
-        recognizer: Recognizer,
-        language: str | None,
-        steps: int | None,
-        init: Init,
-        seed: int,
-        trace: bool,
-    ) -> None:
+    def __init__(self, recognizer: Recognizer, language: str | None, options: DecodingOptions) -> None:
         self._recognizer, self._language = recognizer, None if language == AUTO else language
-        self._steps, self._init, self._seed, self._trace = steps, init, seed, trace
+        self._options = options
 
-    def decode(self, piece: Piece) -> Decoded:
+    def decode(self, piece: Piece) -> DecodedPiece:
         """What is said in a piece; where its speakers have several languages, language by language."""
         done = [self._decode(window, language) for window, language in self._by_language(piece)]
         segments = tuple(replace(s, speaker=piece.speaker) for one in done for s in one.segments)
-        if not self._trace:
-            return Decoded(segments)
+        if not self._options.trace:
+            return DecodedPiece(segments)
         traces = [one.trace.steps for one in done if one.trace]
-        return Decoded(segments, SegmentTrace(piece.window.start, piece.window.end, _side_by_side(traces)))
-
-    def _decode(self, window: Window, language: str | None) -> Decoded:
-        memory = self._recognizer.encode(torch.from_numpy(window.samples)[None])
-        noise = torch.Generator().manual_seed(self._seed)
-        (hypothesis,) = self._recognizer.denoise(
-            memory, language, self._steps, self._init, noise, self._trace
+        return DecodedPiece(
+            segments, SegmentTrace(piece.window.start, piece.window.end, _side_by_side(traces))
         )
-        trace = SegmentTrace(window.start, window.end, self._texts(hypothesis)) if self._trace else None
-        return Decoded(tuple(segments_of(window, hypothesis)), trace)
+
+    def _decode(self, window: Window, language: str | None) -> DecodedPiece:
+        memory = self._recognizer.encode(torch.from_numpy(window.samples)[None])
+        (hypothesis,) = self._recognizer.decode(memory, language, self._options)
+        traced = self._options.trace
+        trace = SegmentTrace(window.start, window.end, self._texts(hypothesis)) if traced else None
+        return DecodedPiece(tuple(segments_of(window, hypothesis)), trace)
 
     def _by_language(self, piece: Piece) -> list[tuple[Window, str | None]]:
         """The parts of a piece with their languages; one part unless speakers differ."""
@@ -121,9 +113,9 @@ class Decoder:
         return max(likely, key=lambda code: likely[code], default=None)
 
     def _texts(self, hypothesis: Hypothesis) -> tuple[str, ...]:
-        vocabulary, trace = self._recognizer.parts.vocabulary, hypothesis.denoised.trace
+        vocabulary, trace = self._recognizer.parts.vocabulary, hypothesis.decoded.trace
         canvases = [*(step.canvas for step in trace[:1]), *(step.predicted for step in trace)]
-        return tuple(vocabulary.decode(token for token, _, _ in collapse(canvas)) for canvas in canvases)
+        return tuple(vocabulary.decode(tokens_of(canvas)) for canvas in canvases)
 
 
 def _part(window: Window, start: float, end: float) -> Window:

@@ -17,11 +17,10 @@ from typing import Any, Literal
 import diffusion_asr
 from diffusion_asr.audio.files import SAMPLE_RATE
 from diffusion_asr.audio.windows import windows
-from diffusion_asr.decoding.decoder import SEED, Init
-from diffusion_asr.decoding.diffusion import SamplerOptions
+from diffusion_asr.decoding.decoder import DecodingOptions
 from diffusion_asr.meeting import channels
-from diffusion_asr.meeting.attribution import LIMIT, TurnIndex, assign, join
-from diffusion_asr.meeting.decoding import Decoder, Floor, Piece
+from diffusion_asr.meeting.attribution import LIMIT, TurnIndex, assign, attribute_words
+from diffusion_asr.meeting.decoding import Floor, Piece, PieceDecoder
 from diffusion_asr.meeting.diarizer import (
     Diarization,
     DiarizationError,
@@ -30,10 +29,10 @@ from diffusion_asr.meeting.diarizer import (
     Stage,
     tidied,
 )
-from diffusion_asr.meeting.journal import Decoded, Journal
-from diffusion_asr.meeting.lazy_recognizer import Model
+from diffusion_asr.meeting.journal import DecodedPiece, Journal
+from diffusion_asr.meeting.lazy_recognizer import LazyRecognizer
 from diffusion_asr.meeting.offline import offline_diarizer
-from diffusion_asr.meeting.recording import Sound, blocks, opened
+from diffusion_asr.meeting.recording import Recording, blocks, opened
 from diffusion_asr.meeting.result import MeetingResult
 from diffusion_asr.meeting.rttm import read_rttm
 from diffusion_asr.process_memory import give_back
@@ -60,10 +59,7 @@ class MeetingOptions:
         order: "decode-first" or "cut-first".
         channels_as_speakers: Every channel is one speaker; nothing is diarized.
         limit: Seconds between a word and a turn that it may still belong to.
-        steps: Denoising steps; None stops when the text has settled.
-        init: "draft" or "noise", as in ``Recognizer.denoise``.
-        seed: Of the noise.
-        trace: Keep the text after every denoising step.
+        decoding: How each piece is decoded; with a trace, the text after every pass is kept.
     """
 
     language: str | None = None
@@ -71,19 +67,13 @@ class MeetingOptions:
     order: Order = DEFAULT_ORDER
     channels_as_speakers: bool = False
     limit: float = LIMIT
-    steps: int | None = None
-    init: Init = "draft"
-    seed: int = SEED
-    trace: bool = False
+    decoding: DecodingOptions = field(default_factory=DecodingOptions)
 
     def __post_init__(self) -> None:
         if self.order not in ORDERS:
             raise ValueError(f"order must be one of {', '.join(ORDERS)}, not {self.order!r}")
-        if self.init not in ("draft", "noise"):
-            raise ValueError(f"init must be 'draft' or 'noise', not {self.init!r}")
         if self.limit < 0:
             raise ValueError(f"limit must be 0 or more seconds, not {self.limit}")
-        SamplerOptions(self.steps)
 
 
 def transcribe_meeting(
@@ -128,10 +118,10 @@ def transcribe_meeting(
     """
     options = options or MeetingOptions()
     _check_wishes(diarizer, options)
-    model = Model(recognizer)
+    model = LazyRecognizer(recognizer)
     model.check_language(options.language)
-    with opened(source, sample_rate, options.channels_as_speakers) as sound:
-        run = _Run(sound, model, _chosen(diarizer, sound, options), options, stage or _silent)
+    with opened(source, sample_rate, options.channels_as_speakers) as recording:
+        run = _Run(recording, model, _chosen(diarizer, recording, options), options, stage or _silent)
         journal = Journal(
             None if state is None else Path(state),
             run.about() if state is not None else {},
@@ -159,12 +149,12 @@ def _check_wishes(diarizer: object, options: MeetingOptions) -> None:
 
 
 def _chosen(
-    diarizer: Diarizer | str | os.PathLike[str] | None, sound: Sound, options: MeetingOptions
+    diarizer: Diarizer | str | os.PathLike[str] | None, recording: Recording, options: MeetingOptions
 ) -> Diarizer | None:
     if options.channels_as_speakers:
         return None
     if isinstance(diarizer, str | os.PathLike):
-        return read_rttm(diarizer, sound.source or Path(diarizer).stem, sound.duration)
+        return read_rttm(diarizer, recording.source or Path(diarizer).stem, recording.duration)
     return diarizer or offline_diarizer()
 
 
@@ -173,13 +163,13 @@ class _Run:
 
     def __init__(
         self,
-        sound: Sound,
-        model: Model,
+        recording: Recording,
+        model: LazyRecognizer,
         diarizer: Diarizer | None,
         options: MeetingOptions,
         stage: Stage,
     ) -> None:
-        self.sound, self.model, self.diarizer = sound, model, diarizer
+        self.recording, self.model, self.diarizer = recording, model, diarizer
         self.options, self.stage = options, stage
         self.detector = model.detector
         self.channels: list[channels.Channel] = []
@@ -188,7 +178,7 @@ class _Run:
         """Everything that the result depends on, in the words of a message."""
         chosen = self.options
         return {
-            "recording": self.sound.digest,
+            "recording": self.recording.digest,
             "model": self.model.digest,
             "diarization": "channels" if self.diarizer is None else self.diarizer.name,
             "version of diffusion-asr": diffusion_asr.__version__,
@@ -200,9 +190,10 @@ class _Run:
             ],
             "order": chosen.order,
             "limit": chosen.limit,
-            "number of steps": chosen.steps,
-            "start of the denoising": [chosen.init, chosen.seed],
-            "wish for traces": chosen.trace,
+            "number of steps": [chosen.decoding.steps, chosen.decoding.max_steps],
+            "start of the decoding": [chosen.decoding.start, chosen.decoding.seed],
+            "entropy bound and temperature": [chosen.decoding.entropy_bound, chosen.decoding.temperature],
+            "wish for traces": chosen.decoding.trace,
         }
 
     def result(self, journal: Journal) -> MeetingResult:
@@ -216,46 +207,44 @@ class _Run:
             transcript=transcript,
             turns=diarization.turns,
             exclusive=diarization.exclusive or (),
-            duration=self.sound.duration,
-            source=self.sound.source,
+            duration=self.recording.duration,
+            source=self.recording.source,
             traces=tuple(one.trace for one in decoded if one.trace is not None),
         )
 
     def _diarize(self, journal: Journal) -> Diarization:
         if self.diarizer is None:
-            self.channels = channels.listen(self.sound.tracks, self.detector, self.stage)
+            self.channels = channels.listen(self.recording.tracks, self.detector, self.stage)
         if journal.diarization is not None:
             return journal.diarization
         if self.diarizer is None:
             found = channels.turns(self.channels)
-        elif len(self.sound.tracks[0]):
+        elif len(self.recording.tracks[0]):
             self.stage("diarization", 0, 1)
-            found = self.diarizer.diarize(self.sound.tracks[0], self.options.speakers, self.stage)
+            found = self.diarizer.diarize(self.recording.tracks[0], self.options.speakers, self.stage)
             self.stage("diarization", 1, 1)
         else:
             found = Diarization()
-        diarization = tidied(found, self.sound.duration)
+        diarization = tidied(found, self.recording.duration)
         journal.record_turns(diarization)
         return diarization
 
     def _pieces(self, diarization: Diarization) -> Iterator[Piece]:
         for number, channel in enumerate(self.channels):
-            for window in windows(channel.blocks(), channels.Heard(channel.probabilities)):
+            for window in windows(channel.blocks(), channels.KnownSpeech(channel.probabilities)):
                 yield Piece(window, number, channels.speaker_of(number))
         if not self.channels:
             floor = Floor(diarization.exclusive or (), self.options.limit)
             pieces = floor.cut if self.options.order == "cut-first" else floor.whole
-            for window in windows(blocks(self.sound.tracks[0]), self.detector):
+            for window in windows(blocks(self.recording.tracks[0]), self.detector):
                 yield from pieces(window)
 
-    def _decode(self, diarization: Diarization, journal: Journal) -> list[Decoded]:
+    def _decode(self, diarization: Diarization, journal: Journal) -> list[DecodedPiece]:
         chosen = self.options
-        decoder = Decoder(
-            self.model.recognizer, chosen.language, chosen.steps, chosen.init, chosen.seed, chosen.trace
-        )
-        total = self.sound.duration * len(self.sound.tracks)
+        decoder = PieceDecoder(self.model.recognizer, chosen.language, chosen.decoding)
+        total = self.recording.duration * len(self.recording.tracks)
         self.stage("decoding", 0.0, total)
-        done: list[Decoded] = []
+        done: list[DecodedPiece] = []
         for piece in self._pieces(diarization):
             decoded = journal.pieces.get(piece.key)
             if decoded is None:
@@ -263,11 +252,11 @@ class _Run:
                 journal.record(piece.key, decoded)
             done.append(decoded)
             give_back()
-            self.stage("decoding", piece.track * self.sound.duration + piece.window.end, total)
+            self.stage("decoding", piece.track * self.recording.duration + piece.window.end, total)
         self.stage("decoding", total, total)
         return done
 
-    def _attribute(self, decoded: list[Decoded], diarization: Diarization) -> Transcript:
+    def _attribute(self, decoded: list[DecodedPiece], diarization: Diarization) -> Transcript:
         segments = [segment for one in decoded for segment in one.segments]
         single, everybody = diarization.exclusive or (), diarization.turns
         if self.diarizer is None or self.options.order == "cut-first":
@@ -275,10 +264,10 @@ class _Run:
             floor, crowd = TurnIndex(everybody if self.diarizer is None else single), TurnIndex(everybody)
             segments = [assign(segment, segment.speaker, floor, crowd) for segment in segments]
         ordered = tuple(sorted(segments, key=_when))
-        whole = Transcript(ordered, round(self.sound.duration, 3), self.sound.source)
+        whole = Transcript(ordered, round(self.recording.duration, 3), self.recording.source)
         if self.diarizer is None or self.options.order == "cut-first":
             return whole
-        return join(whole, single, self.options.limit, everybody)
+        return attribute_words(whole, single, self.options.limit, everybody)
 
 
 def _when(segment: Segment) -> tuple[float, float]:

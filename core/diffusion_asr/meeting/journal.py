@@ -32,7 +32,7 @@ class ResumeError(DiffusionASRError):
 
 
 @dataclass(frozen=True, slots=True)
-class Decoded:
+class DecodedPiece:
     """One piece, decoded."""
 
     segments: tuple[Segment, ...]
@@ -57,7 +57,7 @@ class Journal:
     ) -> None:
         self.path = path
         self.diarization: Diarization | None = None
-        self.pieces: dict[Key, Decoded] = {}
+        self.pieces: dict[Key, DecodedPiece] = {}
         self._file: IO[bytes] | None = None
         if path is None:
             return
@@ -82,7 +82,7 @@ class Journal:
         views = {"turns": diarization.turns, "exclusive": diarization.exclusive or ()}
         self._add({name: [[t.start, t.end, t.speaker] for t in view] for name, view in views.items()})
 
-    def record(self, key: Key, decoded: Decoded) -> None:
+    def record(self, key: Key, decoded: DecodedPiece) -> None:
         """Keep a piece."""
         self.pieces[key] = decoded
         if self._file is None:
@@ -144,7 +144,7 @@ class Journal:
         if "trace" in line:
             begin, until, steps = line["trace"]
             trace = SegmentTrace(begin, until, tuple(steps))
-        self.pieces[track, start, end] = Decoded(transcript.segments, trace)
+        self.pieces[track, start, end] = DecodedPiece(transcript.segments, trace)
 
 
 def _whole_lines(data: bytes) -> tuple[list[Any], int]:

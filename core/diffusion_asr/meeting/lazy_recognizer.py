@@ -11,12 +11,13 @@ from pathlib import Path
 import torch
 
 from diffusion_asr.audio.speech import SpeechDetector
+from diffusion_asr.audio.windows import Detector
 from diffusion_asr.loading import is_adapter
 from diffusion_asr.models.folder import load_config, model_folder, sha256
 from diffusion_asr.recognizer import Recognizer, check_known
 
 
-class Model:
+class LazyRecognizer:
     """See above.
 
     Raises:
@@ -36,7 +37,7 @@ class Model:
         return self._given if isinstance(self._given, Recognizer) else Recognizer.from_pretrained(self._given)
 
     @cached_property
-    def detector(self) -> SpeechDetector:
+    def detector(self) -> Detector:
         """What finds speech: the recogniser's, if it is there already."""
         return self._given.detector if isinstance(self._given, Recognizer) else SpeechDetector()
 
@@ -57,8 +58,8 @@ class Model:
             return found.hexdigest()
         parts = self._given.parts
         found.update(f"{parts.name} {parts.version}".encode())
-        for module in (parts.encoder, parts.denoiser, parts.language, parts.refiner):
-            for name, value in module.state_dict().items() if module is not None else ():
+        for module in parts.modules:
+            for name, value in module.state_dict().items():
                 if isinstance(value, torch.Tensor):  # packed int8 layers are something else
                     found.update(name.encode())
                     found.update(value.detach().contiguous().flatten().view(torch.uint8).numpy().data)

@@ -23,7 +23,7 @@ _SAME = 0.999  # channels with this correlation carry the same sound
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Sound:
+class Recording:
     """A recording that can be read several times.
 
     Attributes:
@@ -65,7 +65,7 @@ def release(track: Samples) -> None:
 
 
 @contextmanager
-def opened(source: Any, sample_rate: int = SAMPLE_RATE, channels: bool = False) -> Iterator[Sound]:
+def opened(source: Any, sample_rate: int = SAMPLE_RATE, channels: bool = False) -> Iterator[Recording]:
     """Decodes a recording for several passes; its temporary file (230 MB an hour and track) goes at the end.
 
     Args:
@@ -88,7 +88,7 @@ def opened(source: Any, sample_rate: int = SAMPLE_RATE, channels: bool = False) 
             name = None
         if channels:
             _check_channels(tracks, name or "the samples")
-        yield Sound(tracks, name)
+        yield Recording(tracks, name)
 
 
 @contextmanager

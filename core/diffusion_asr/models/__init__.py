@@ -1,0 +1,1 @@
+"""Model folders: read, checked, put together, and written again after fine-tuning."""

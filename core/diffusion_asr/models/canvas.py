@@ -1,8 +1,8 @@
-"""Find a model by name or folder, check it, and put its parts together."""
+"""canvas-base from its folder: build the networks, fill in their weights, choose the decoder."""
 
 from __future__ import annotations
 
-import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,16 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from diffusion_asr.acoustics.encoder import EncoderConfig, WhisperEncoder, sinusoids
-from diffusion_asr.acoustics.language import LanguagePosterior, NullDraft
+from diffusion_asr.acoustics.language import LanguagePosterior
 from diffusion_asr.decoding.calibration import Calibration
 from diffusion_asr.decoding.causal import int8
-from diffusion_asr.decoding.causal.model import EditDenoiser, RefinerConfig
+from diffusion_asr.decoding.causal.decoder import CausalDecoder
+from diffusion_asr.decoding.causal.model import CausalRefiner, RefinerConfig
+from diffusion_asr.decoding.decoder import Decoder
 from diffusion_asr.decoding.denoiser import CanvasDenoiser, DenoiserConfig
-from diffusion_asr.errors import ModelError
-from diffusion_asr.models.folder import REFINER, load_config, model_folder
+from diffusion_asr.decoding.diffusion import DiffusionDecoder
+from diffusion_asr.errors import REINSTALL, ModelError
+from diffusion_asr.models.folder import REFINER
 from diffusion_asr.models.packing import unpack
 from diffusion_asr.models.parts import Parts
 from diffusion_asr.text.vocabulary import Vocabulary
@@ -55,6 +58,72 @@ class Bare(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
+def load_canvas_model(folder: Path, config: Mapping[str, Any]) -> Parts:
+    """A canvas model; with a refiner its text is verified and rewritten, without one it is the denoiser's.
+
+    Args:
+        folder: Its files.
+        config: Its ``config.json``, by which the files were verified.
+
+    Raises:
+        ModelError: A part that is missing or does not fit.
+    """
+    try:
+        refiner = _load_refiner(config, folder)
+        encoder, denoiser, language = _load_networks(config, folder, refiner)
+        calibration = Calibration(**config["calibration"])
+        title, version = str(config["name"]), str(config["version"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ModelError(f"{folder / 'config.json'} lacks or misstates a part: {error!r}") from error
+    vocabulary = Vocabulary.load(folder / "vocabulary.json")
+    for name, part in (("denoiser", denoiser), ("refiner", refiner)):
+        if part is not None and len(vocabulary) != part.config.vocabulary:
+            sizes = f"{len(vocabulary)} pieces, the {name} {part.config.vocabulary}"
+            raise ModelError(f"{folder / 'vocabulary.json'} has {sizes}. {REINSTALL}")
+    decoder: Decoder = DiffusionDecoder(denoiser, vocabulary)
+    if refiner is not None:
+        decoder = CausalDecoder(denoiser, refiner, vocabulary)
+    return Parts(encoder, decoder, vocabulary, title, version, calibration, language, denoiser)
+
+
+def _load_networks(
+    config: Mapping[str, Any], folder: Path, refiner: CausalRefiner | None
+) -> tuple[WhisperEncoder, CanvasDenoiser, LanguagePosterior]:
+    with torch.device("meta"), Bare():
+        denoiser = CanvasDenoiser(denoiser_config(config))
+        language = LanguagePosterior(denoiser.config.d_model, denoiser.config.languages)
+        encoder = WhisperEncoder(EncoderConfig(**config["encoder"]))
+    dtype = compute_dtype()
+    positions = {"embed_positions.weight": sinusoids(encoder.config.max_frames, encoder.config.d_model)}
+    _fill(encoder, folder / "encoder.safetensors", dtype, known=positions)
+    # The denoiser's embeddings may be stored as differences to the refiner's.
+    bases = {} if refiner is None else {TABLE: refiner.embed_tokens.weight[: denoiser.config.vocabulary]}
+    _fill(denoiser, folder / "denoiser.safetensors", dtype, bases)
+    _fill(language, folder / "language.safetensors", torch.float32)
+    return encoder, denoiser, language
+
+
+def denoiser_config(config: Mapping[str, Any]) -> DenoiserConfig:
+    """The denoiser's sizes in a model's ``config.json``."""
+    return DenoiserConfig(**config["denoiser"] | {"languages": tuple(config["denoiser"]["languages"])})
+
+
+def _load_refiner(config: Mapping[str, Any], folder: Path) -> CausalRefiner | None:
+    """The refiner, if the model has one."""
+    if "refiner" not in config:
+        return None
+    sizes = config["refiner"] | {"languages": tuple(config["refiner"]["languages"])}
+    if sizes.pop("front", 0):  # models before version 4 may state it
+        raise ValueError("the refiner settles in fronts, which this release no longer does")
+    with torch.device("meta"), Bare():
+        refiner = CausalRefiner(RefinerConfig(**sizes))
+    quick = int8.available()
+    _fill(refiner, folder / REFINER, torch.float32 if quick else compute_dtype())
+    if quick:
+        int8.quantise_linears(refiner)
+    return refiner
+
+
 def _fill(
     module: nn.Module,
     path: Path,
@@ -72,64 +141,3 @@ def _fill(
     except RuntimeError as error:
         raise ModelError(f"{path} does not fit its config.json: {error}") from error
     module.eval().requires_grad_(False)
-
-
-def _build(
-    config: dict[str, Any], folder: Path, refiner: EditDenoiser | None
-) -> tuple[WhisperEncoder, CanvasDenoiser, LanguagePosterior]:
-    sizes = config["denoiser"] | {"languages": tuple(config["denoiser"]["languages"])}
-    with torch.device("meta"), Bare():
-        denoiser = CanvasDenoiser(DenoiserConfig(**sizes))
-        language = LanguagePosterior(denoiser.config.d_model, denoiser.config.languages)
-        encoder = WhisperEncoder(EncoderConfig(**config["encoder"]))
-    dtype = compute_dtype()
-    positions = {"embed_positions.weight": sinusoids(encoder.config.max_frames, encoder.config.d_model)}
-    _fill(encoder, folder / "encoder.safetensors", dtype, known=positions)
-    # The denoiser's embeddings may be stored as differences to the refiner's.
-    bases = {} if refiner is None else {TABLE: refiner.embed_tokens.weight[: denoiser.config.vocabulary]}
-    _fill(denoiser, folder / "denoiser.safetensors", dtype, bases)
-    _fill(language, folder / "language.safetensors", torch.float32)
-    return encoder, denoiser, language
-
-
-def _refiner(config: dict[str, Any], folder: Path) -> EditDenoiser | None:
-    """The refiner, if the model has one."""
-    if "refiner" not in config:
-        return None
-    sizes = config["refiner"] | {"languages": tuple(config["refiner"]["languages"])}
-    with torch.device("meta"), Bare():
-        refiner = EditDenoiser(RefinerConfig(**sizes))
-    quick = int8.available()
-    _fill(refiner, folder / REFINER, torch.float32 if quick else compute_dtype())
-    if quick:
-        int8.quantised(refiner)
-    return refiner
-
-
-def load_parts(name: str | os.PathLike[str]) -> Parts:
-    """Everything that a ``Recognizer`` needs.
-
-    Raises:
-        ModelError: See ``checkpoint.load_config``.
-    """
-    folder = model_folder(name)
-    config = load_config(folder)
-    if isinstance(config.get("denoiser"), dict) and config["denoiser"].get("kind") == "diffusion-gemma":
-        from diffusion_asr.diffusion_gemma.folder import load_model
-
-        return load_model(folder, config)
-    try:
-        refiner = _refiner(config, folder)
-        encoder, denoiser, language = _build(config, folder, refiner)
-        calibration = Calibration(**config["calibration"])
-        title, version = str(config["name"]), str(config["version"])
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ModelError(f"{folder / 'config.json'} lacks or misstates a part: {error!r}") from error
-    vocabulary = Vocabulary.load(folder / "vocabulary.json")
-    if len(vocabulary) != denoiser.config.vocabulary:
-        sizes = f"{len(vocabulary)} pieces, the denoiser {denoiser.config.vocabulary}"
-        raise ModelError(f"{folder / 'vocabulary.json'} has {sizes}. Reinstall the model.")
-    if refiner is not None and len(vocabulary) != refiner.config.vocabulary:
-        sizes = f"{len(vocabulary)} pieces, the refiner {refiner.config.vocabulary}"
-        raise ModelError(f"{folder / 'vocabulary.json'} has {sizes}. Reinstall the model.")
-    return Parts(encoder, denoiser, language, vocabulary, calibration, title, version, NullDraft(), refiner)

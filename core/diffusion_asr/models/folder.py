@@ -1,4 +1,4 @@
-"""Model folders: ``config.json`` (with a sha256 for every file) and safetensors. Nothing in them runs code."""
+"""Model folders: ``config.json`` with a sha256 for every file, and safetensors. Nothing in them runs code."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ The denoiser is the part that toolkits train; everything else is copied from the
 Where that model has a refiner, the denoiser writes the draft and the refiner has the last word: it keeps
 draft tokens that it finds nearly as probable as its own and replaces the others, names and terms that only
 the denoiser has learnt among them. ``steps=1`` is the denoiser alone; a folder written without the refiner
-always decodes with the denoiser and the sampler.
+always decodes with the denoiser alone, in parallel passes.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ import torch
 from torch import Tensor
 
 from diffusion_asr.decoding.calibration import Calibration
-from diffusion_asr.decoding.denoiser import CanvasDenoiser, DenoiserConfig
+from diffusion_asr.decoding.denoiser import CanvasDenoiser
 from diffusion_asr.errors import ModelError
-from diffusion_asr.models.canvas import Bare, load_parts
+from diffusion_asr.models.canvas import Bare, denoiser_config
 from diffusion_asr.models.folder import REFINER, load_config, model_folder, save
+from diffusion_asr.models.parts import Parts
 
 DENOISER = "denoiser.safetensors"
 _MARK = "+tuned"  # behind the version of a model whose denoiser is not the published one
@@ -119,20 +120,23 @@ def write_tuned(source: Source, target: Path, denoiser: Mapping[str, Tensor], re
         save(folder, config, {"denoiser": weights})
 
 
-def denoiser_of(model: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """A model's denoiser in float32, by the names that ``write_tuned`` takes.
+def trainable(parts: Parts) -> CanvasDenoiser:
+    """The part of a loaded model that toolkits fine-tune, made float32 and with gradients.
+
+    Its decoder goes on using it, so that what is trained is what decodes.
 
     Raises:
-        ModelError: No such model, or a corrupt one.
+        ModelError: A model whose decoder has no canvas denoiser.
     """
-    return {k: v.float() for k, v in load_parts(model).denoiser.state_dict().items()}
+    if parts.denoiser is None:
+        raise ModelError(f"{parts.name} has no canvas denoiser to fine-tune: start from canvas-base")
+    return parts.denoiser.float().requires_grad_(True)
 
 
 def _checked(source: Source, denoiser: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The weights in float32, if they are those of this model's denoiser: names, shapes, finite."""
-    sizes = source.config["denoiser"] | {"languages": tuple(source.config["denoiser"]["languages"])}
     with torch.device("meta"), Bare():
-        module = CanvasDenoiser(DenoiserConfig(**sizes))
+        module = CanvasDenoiser(denoiser_config(source.config))
     weights = {k: v.detach().to("cpu", torch.float32).contiguous() for k, v in denoiser.items()}
     try:
         module.load_state_dict(weights, assign=True)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from diffusion_asr.audio.files import StrPath
 from diffusion_asr.formats.files import write_text
-from diffusion_asr.report.player_audio import EMBED_LIMIT, Sound, listen
+from diffusion_asr.report.player_audio import EMBED_LIMIT, PlayerAudio, listen
 from diffusion_asr.report.view import Replay, View, view_of
 from diffusion_asr.transcript import Transcript
 
@@ -62,7 +62,7 @@ def write_report(
     write_text(target, _page(view, sound, target), overwrite)
 
 
-def _page(view: View, sound: Sound | None, target: Path) -> str:
+def _page(view: View, sound: PlayerAudio | None, target: Path) -> str:
     style, script = _asset("page.css"), "\n".join(_asset(name) for name in _SCRIPTS)
     linked = sound is not None and sound.embedded is None
     media = "blob: file: 'self'" if linked else "blob:"
@@ -82,7 +82,7 @@ def _page(view: View, sound: Sound | None, target: Path) -> str:
     return page.encode("utf-8", errors="replace").decode("utf-8")
 
 
-def _sound(sound: Sound | None, target: Path) -> dict[str, Any]:
+def _sound(sound: PlayerAudio | None, target: Path) -> dict[str, Any]:
     """What the page is told of the sound; a length that the transcript does not know comes from here."""
     if sound is None:
         return {"sound": None, "peaks": "", "peakRate": 1.0}

@@ -31,7 +31,7 @@ _CODING = {
 
 
 @dataclass(frozen=True, slots=True)
-class Sound:
+class PlayerAudio:
     """A recording, made ready.
 
     Attributes:
@@ -51,7 +51,7 @@ class Sound:
     kind: str
 
 
-def listen(path: StrPath, limit: int = EMBED_LIMIT) -> Sound:
+def listen(path: StrPath, limit: int = EMBED_LIMIT) -> PlayerAudio:
     """Read a recording once.
 
     Args:
@@ -72,7 +72,7 @@ def listen(path: StrPath, limit: int = EMBED_LIMIT) -> Sound:
     values, rate = _thinned(np.concatenate([np.zeros(0, np.float32), *peaks]))
     embedded = encoder.finish()
     kind = "audio/mpeg" if embedded is not None else mimetypes.guess_type(Path(path).name)[0] or ""
-    return Sound(Path(path), samples / SAMPLE_RATE, _as_bytes(values), rate, embedded, kind)
+    return PlayerAudio(Path(path), samples / SAMPLE_RATE, _as_bytes(values), rate, embedded, kind)
 
 
 def _thinned(peaks: NDArray[np.float32]) -> tuple[NDArray[np.float32], float]:

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any, Protocol
 
 from diffusion_asr.meeting.attribution import Turn
-from diffusion_asr.text.spacing import join
+from diffusion_asr.text.spacing import join_words
 from diffusion_asr.transcript import Segment, Transcript, Word
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def _goes_on(block: list[Segment], segment: Segment) -> bool:
 
 def _block(segments: Sequence[Segment], index: dict[str, int]) -> dict[str, Any]:
     words = [word for segment in segments for word in _words(segment)]
-    glued = [False, *(join(pair) == pair[0].text + pair[1].text for pair in pairwise(words))]
+    glued = [False, *(join_words(pair) == pair[0].text + pair[1].text for pair in pairwise(words))]
     speaker = segments[0].speaker
     return {
         "speaker": -1 if speaker is None else index[speaker],

@@ -1,0 +1,1 @@
+"""Pieces, spaces and normalisation: what needs no sound."""

@@ -8,10 +8,11 @@ from diffusion_asr.transcript import Word
 
 
 def is_han(text: str) -> bool:
+    """Whether it begins with a Hanzi."""
     return bool(text) and "\u3400" <= text[0] <= "\u9fff"
 
 
-def join(words: tuple[Word, ...]) -> str:
+def join_words(words: tuple[Word, ...]) -> str:
     """The text of some words: spaces between them, but none around a word that starts with a Hanzi."""
     text, before = "", ""
     for word in words:
@@ -22,4 +23,5 @@ def join(words: tuple[Word, ...]) -> str:
 
 
 def is_wide(letter: str) -> bool:
+    """Whether a letter is as wide as a Hanzi: full-width marks, kana."""
     return unicodedata.east_asian_width(letter) in "WF"

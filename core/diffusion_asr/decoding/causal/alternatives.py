@@ -1,4 +1,4 @@
-"""Second thoughts: where settled text is least sure, other tokens are tried, and the likelier text is kept.
+"""Rescoring: where settled text is least sure, other tokens are tried, and the likelier text is kept.
 
 Settling goes from left to right, and a token that proves wrong later stays. Here the refiner's next choices
 at the least certain places each open a *branch* (see ``branches``). All branches are read side by side in one
@@ -19,14 +19,14 @@ import torch
 from torch import Tensor
 
 from diffusion_asr.decoding.causal.branches import Branch, Rows
-from diffusion_asr.decoding.causal.model import END, MAX_TOKENS, HeardState
-from diffusion_asr.decoding.causal.rewriting import Refined, Refiner
+from diffusion_asr.decoding.causal.model import END, MAX_TOKENS, RefinerState
+from diffusion_asr.decoding.causal.rewriting import Refined, Rewriter
 from diffusion_asr.decoding.layers import PROMPT, DecoderLayer
 
 _ROWS = 32  # scored at a time: each is a fifth of a megabyte
 
-Heard = Callable[[Sequence[Sequence[int]]], list[float]]
-Sound = Callable[[int], str]
+CtcScorer = Callable[[Sequence[Sequence[int]]], list[float]]
+Letters = Callable[[int], str]
 _Pairs = list[tuple[Tensor, Tensor]]  # self-attention keys and values by layer
 _Read = tuple[list[int], list[bool]]  # see ``Refined.history``
 
@@ -43,7 +43,7 @@ class RevisionOptions:
         gap: Nats by which another token may be less probable than the one that stands there.
         hopeless: Nats behind the text at which a branch is dropped.
         reach: Tokens that a branch takes over from what follows.
-        heard: Weight of CTC's log-probability beside the refiner's.
+        ctc: Weight of CTC's log-probability beside the refiner's.
         longer: Nats for each token: the likelihood of a text favours short ones.
     """
 
@@ -54,7 +54,7 @@ class RevisionOptions:
     gap: float = 4.0
     hopeless: float = 6.0
     reach: int = 12
-    heard: float = 0.08
+    ctc: float = 0.08
     longer: float = 0.5
 
 
@@ -87,14 +87,14 @@ class Reviser:
 
     def __init__(
         self,
-        refiner: Refiner,
-        state: HeardState,
-        heard: Heard,
-        sound: Sound,
+        refiner: Rewriter,
+        state: RefinerState,
+        ctc: CtcScorer,
+        letters: Letters,
         options: RevisionOptions | None = None,
     ) -> None:
-        """``heard`` gives CTC's log-probability of texts, ``sound`` what of a token is a matter of words."""
-        self.refiner, self.state, self.heard, self.sound = refiner, state, heard, sound
+        """``ctc`` gives CTC's log-probability of texts, ``letters`` what of a token is a matter of words."""
+        self.refiner, self.state, self.ctc, self.letters = refiner, state, ctc, letters
         self.options = options or RevisionOptions()
         self._tried: set[tuple[int, ...]] = set()
 
@@ -111,16 +111,16 @@ class Reviser:
             if changed == text.tokens or len(changed) > MAX_TOKENS:
                 break
             better = self._read(changed, text, history)
-            before, after = self.heard([text.tokens, changed])
+            before, after = self.ctc([text.tokens, changed])
             if self._worth(better, after) <= self._worth(text, before):
                 break  # each change was good, but they do not go together
             text = better
         confidence = [math.exp(min(0.0, chance)) for chance in text.chances[:-1]]
         return Refined(text.tokens, confidence, len(history), tuple(history))
 
-    def _worth(self, text: _Text, heard: float) -> float:
+    def _worth(self, text: _Text, ctc: float) -> float:
         """In nats."""
-        return sum(text.chances) + self.options.heard * heard + self.options.longer * len(text.tokens)
+        return sum(text.chances) + self.options.ctc * ctc + self.options.longer * len(text.tokens)
 
     def _read(self, tokens: list[int], before: _Text | None, history: list[_Read]) -> _Text:
         """One pass over what of a text is new since ``before``."""
@@ -192,8 +192,8 @@ class Reviser:
                 break
             at = doubt.place
             trial = (doubt.token, *tokens[max(0, at - 2) : at + 3])
-            words = self.sound(doubt.token)
-            if words and words != self.sound(tokens[at]) and trial not in self._tried:
+            words = self.letters(doubt.token)
+            if words and words != self.letters(tokens[at]) and trial not in self._tried:
                 self._tried.add(trial)
                 chosen.append(Branch.at(tokens, at, doubt.token, doubt.chance, options.reach))
         return chosen
@@ -250,11 +250,11 @@ class Reviser:
         """The text with the best of the branches that gain anything and do not touch each other."""
         options, tokens = self.options, text.tokens
         texts = [tokens[: b.start] + b.settled + tokens[b.met :] for b in branches]
-        before, *heard = self.heard([tokens, *texts])
+        before, *ctc = self.ctc([tokens, *texts])
         gains = []
-        for branch, whole, chance in zip(branches, texts, heard, strict=True):
+        for branch, whole, chance in zip(branches, texts, ctc, strict=True):
             gain = sum(branch.chances) - text.chance(branch.start, branch.met or 0)
-            gain += options.heard * (chance - before) + options.longer * (len(whole) - len(tokens))
+            gain += options.ctc * (chance - before) + options.longer * (len(whole) - len(tokens))
             gains.append(gain)
         taken: list[Branch] = []
         for n in sorted(range(len(gains)), key=lambda n: -gains[n]):

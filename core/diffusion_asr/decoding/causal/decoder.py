@@ -1,13 +1,14 @@
-"""To a settled canvas with the refiner: draft the slots, edit the tokens, place them.
+"""The shipped decoder: one parallel pass drafts, a causal decoder verifies, rewrites and rescores.
 
-The canvas denoiser's first step over the slots is the draft. The refiner repairs its tokens, first in fronts
-side by side, then once more from left to right with everything heard, and has second thoughts where it is
-not sure (``revision``). Forced alignment with the draft's own distributions puts the tokens back onto the
-slots; the refiner's cross-attention tells when each begins (``timing``).
+The canvas denoiser's single pass over the slots is the draft. Whisper's decoder verifies its tokens from left
+to right (``rewriting``) and tries alternatives where it is not sure (``alternatives``), many tokens a pass,
+but in passes that grow with the text. Forced alignment with the draft's own distributions puts the tokens
+back onto the slots; the decoder's cross-attention tells when each begins (``token_times``).
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -21,16 +22,17 @@ from torch.nn.utils.rnn import pad_sequence
 
 from diffusion_asr.acoustics.encoder import AcousticMemory
 from diffusion_asr.decoding.alignment import forced_canvas
-from diffusion_asr.decoding.canvas import Denoised, TraceStep, collapse
+from diffusion_asr.decoding.canvas import collapse, tokens_of
 from diffusion_asr.decoding.causal.alternatives import Reviser
-from diffusion_asr.decoding.causal.fronts import Front, SlotTimes, cut
-from diffusion_asr.decoding.causal.model import MAX_TOKENS, EditDenoiser, HeardState
-from diffusion_asr.decoding.causal.rewriting import Refined, Refiner
+from diffusion_asr.decoding.causal.model import MAX_TOKENS, CausalRefiner, RefinerState
+from diffusion_asr.decoding.causal.rewriting import Refined, Rewriter
 from diffusion_asr.decoding.causal.token_times import token_starts
-from diffusion_asr.decoding.denoiser import CanvasDenoiser, PreparedState
+from diffusion_asr.decoding.decoder import Decoded, DecodingOptions, TraceStep, check_languages
+from diffusion_asr.decoding.denoiser import CanvasDenoiser
+from diffusion_asr.decoding.diffusion import first_canvas
+from diffusion_asr.decoding.process import SlotNoise
 from diffusion_asr.text.vocabulary import Vocabulary
 
-FRONT_SHARE = 0.7  # of a limited number of passes
 LOOP = 8  # times that the same one to four tokens follow each other: nobody says that
 LOST = 0.25  # of the draft's tokens: what settles to less has lost its place …
 FEW = 8  # … unless these were few, most of which may be wrong
@@ -39,90 +41,96 @@ _NEVER = -1e4  # of a text that has more tokens than the draft has slots
 
 
 class Drafted(NamedTuple):
-    """The canvas denoiser's first step, and what tells the log-probability of any piece in it."""
+    """The canvas denoiser's pass, and what tells the log-probability of any piece in it."""
 
     before: Tensor  # (L,) the canvas that it read
-    denoised: Denoised
+    decoded: Decoded
     hidden: Tensor  # (1, L, D)
     total: Tensor  # (1, L) see ``CanvasDenoiser.likeliest``
 
 
-class Settler:
-    """A clip's way through denoiser and refiner."""
+class CausalDecoder:
+    """See the module's text; a ``Decoder``. Clips go through one by one."""
 
-    def __init__(
-        self, denoiser: CanvasDenoiser, model: EditDenoiser, vocabulary: Vocabulary, lag: float = 0.0
-    ) -> None:
-        """``lag``: see ``words.heard_at``."""
-        self.denoiser, self.model, self.vocabulary = denoiser, model, vocabulary
-        self._times = SlotTimes(denoiser.config.slot_frames, lag)
-        self._refiners: list[Refiner] = []
+    def __init__(self, denoiser: CanvasDenoiser, refiner: CausalRefiner, vocabulary: Vocabulary) -> None:
+        self.denoiser, self.refiner, self.vocabulary = denoiser, refiner, vocabulary
+        self.pieces = {code: torch.tensor(vocabulary.pieces_for(code)) for code in self.languages}
+        self._rewriters: list[Rewriter] = []
+        self._lock = threading.Lock()
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """See ``Decoder.languages``."""
+        return self.denoiser.config.languages
+
+    def decode(
+        self, memory: AcousticMemory, languages: Sequence[str], options: DecodingOptions
+    ) -> list[Decoded]:
+        """See ``Decoder.decode``."""
+        check_languages(languages, self.languages, len(memory))
+        return [self._decode(memory.clip(n), code, options, n) for n, code in enumerate(languages)]
 
     @torch.inference_mode()
-    def draft(self, state: PreparedState, canvas: Tensor, pieces: Tensor) -> Drafted:
-        """The first step: ``canvas`` (1, L) is noise, or all null; for the rest see ``settle``.
+    def _decode(self, memory: AcousticMemory, language: str, options: DecodingOptions, clip: int) -> Decoded:
+        draft = self._draft(memory, language, options, clip)
+        return self._settle(memory, language, draft, options)
 
-        It is apart so that ``state``, 40 MB in 30 s, can go before the refiner prepares its own.
-        """
-        hidden = self.denoiser.hidden(canvas, state)
-        best, places, total = self.denoiser.likeliest(hidden, pieces)
-        return Drafted(canvas[0], Denoised(pieces[places[0]], best[0].exp(), 1), hidden, total)
+    def _draft(self, memory: AcousticMemory, language: str, options: DecodingOptions, clip: int) -> Drafted:
+        """The parallel pass; its prepared state, 40 MB in 30 s, goes before the refiner prepares its own."""
+        denoiser, pieces = self.denoiser, self.pieces[language]
+        state = denoiser.prepare(memory, [language])
+        noise = SlotNoise(options.seed, state.slots.mask.shape[1], len(self.vocabulary))
+        canvas = first_canvas(denoiser, state, options, noise, clip)
+        hidden = denoiser.hidden(canvas, state)
+        best, places, total = denoiser.likeliest(hidden, pieces)
+        decoded = Decoded(
+            pieces[places[0]],
+            best[0].exp(),
+            state.slots.times[0] / memory.frame_rate,
+            denoiser.config.slot_frames / memory.frame_rate,
+            parallel_passes=1,
+        )
+        return Drafted(canvas[0], decoded, hidden, total)
 
-    @torch.inference_mode()
-    def settle(
-        self,
-        memory: AcousticMemory,
-        draft: Drafted,
-        language: str,
-        pieces: Tensor,
-        steps: int | None,
-        trace: bool = False,
-    ) -> Denoised:
-        """Denoise one clip.
-
-        Args:
-            memory: A batch of one.
-            draft: What ``draft`` made of it.
-            language: Its code.
-            pieces: (S,) sorted ids, null first, that the answer may use.
-            steps: At most so many passes, of which the draft is one; None goes on until nothing changes.
-            trace: Keep every step.
-        """
-        first, canvas = draft.denoised, draft.before
-        passes = MAX_TOKENS if steps is None else steps - 1
-        fronts = self._fronts(first.canvas, language, memory.states.shape[1])
-        if not any(front.tokens for front in fronts) or not passes:
-            return _traced(first, canvas, []) if trace else first
-        heard = self.model.prepare(memory, [language])
-        refiner = self._refiner(pieces)
-        found = settled_in_fronts(refiner, heard, fronts, passes)
-        found = self._revised(refiner, heard, found, draft, passes)
+    def _settle(
+        self, memory: AcousticMemory, language: str, draft: Drafted, options: DecodingOptions
+    ) -> Decoded:
+        """At most ``options.steps`` passes, of which the draft is one; None goes on until nothing changes."""
+        first, passes = draft.decoded, options.limit(MAX_TOKENS + 1) - 1
+        tokens = tokens_of(first.canvas)
+        if not tokens or not passes:
+            return _traced(draft, []) if options.trace else first
+        state = self.refiner.prepare(memory, [language])
+        rewriter = self._rewriter(self.pieces[language])
+        found = rewriter.settle(state, tokens, passes)
+        found = self._revised(rewriter, state, found, draft, passes)
         settled = self._placed(found, draft)
-        if [token for token, _, _ in collapse(settled.canvas)] == found.tokens:  # else the draft was kept
-            frames = token_starts(self.model, heard, found.tokens)
-            settled = replace(settled, starts=tuple(frame / memory.frame_rate for frame in frames))
-        if not trace:
+        if tokens_of(settled.canvas) == found.tokens:  # else the draft was kept
+            frames = token_starts(self.refiner, state, found.tokens)
+            starts = tuple(frame / memory.frame_rate for frame in frames)
+            settled = replace(settled, starts=starts, timing_passes=int(bool(starts)))
+        if not options.trace:
             return settled
-        later = found.history[1:]
-        history = [self._placed(_as_refined(*read), draft) for read in later]
-        return _traced(first, canvas, [*history, settled])
+        history = [self._placed(_as_refined(*read), draft) for read in found.history[1:]]
+        return _traced(draft, [*history, settled])
 
-    def _refiner(self, pieces: Tensor) -> Refiner:
+    def _rewriter(self, pieces: Tensor) -> Rewriter:
         """One for each set of pieces: languages that share it share its table (a quarter of 80 MB)."""
-        known = next((r for r in self._refiners if torch.equal(r.pieces, pieces)), None)
-        if known is None:
-            known = Refiner(self.model, pieces)
-            self._refiners.append(known)
-        return known
+        with self._lock:
+            known = next((r for r in self._rewriters if torch.equal(r.pieces, pieces)), None)
+            if known is None:
+                known = Rewriter(self.refiner, pieces)
+                self._rewriters.append(known)
+            return known
 
     def _revised(
-        self, refiner: Refiner, heard: HeardState, found: Refined, draft: Drafted, passes: int
+        self, rewriter: Rewriter, state: RefinerState, found: Refined, draft: Drafted, passes: int
     ) -> Refined:
-        """Second thoughts with the passes that are left, unless the draft will be kept anyway."""
+        """Alternatives with the passes that are left, unless the draft will be kept anyway."""
         left = passes - found.steps
         if not found.tokens or left < 1 or self._useless(found.tokens, draft):
             return found
-        reviser = Reviser(refiner, heard, partial(self._chances, draft), self._words)
+        reviser = Reviser(rewriter, state, partial(self._chances, draft), self._letters)
         better = reviser.revise(found.tokens, left)
         if self._useless(better.tokens, draft):
             return found
@@ -131,50 +139,45 @@ class Settler:
 
     def _chances(self, draft: Drafted, texts: Sequence[Sequence[int]]) -> list[float]:
         """CTC's log-probability of each text in the draft's slots."""
-        used, heard = self._heard(draft, {token for text in texts for token in text})
+        used, slots = self._slot_chances(draft, {token for text in texts for token in text})
         rows = [torch.searchsorted(used, torch.tensor(text, dtype=torch.long)) for text in texts]
-        slots = heard[0][:, None].expand(-1, len(texts), -1)
+        slots = slots[0][:, None].expand(-1, len(texts), -1)
         sizes, counts = torch.full((len(texts),), len(slots)), torch.tensor([len(text) for text in texts])
         losses = F.ctc_loss(slots, pad_sequence(rows, batch_first=True), sizes, counts, reduction="none")
         return (-losses).clamp(min=_NEVER).tolist()
 
-    def _heard(self, draft: Drafted, tokens: set[int]) -> tuple[Tensor, Tensor]:
+    def _slot_chances(self, draft: Drafted, tokens: set[int]) -> tuple[Tensor, Tensor]:
         """Sorted ids (U,) of null and ``tokens``, and their log-probabilities in the slots, (1, L, U)."""
         used = torch.tensor(sorted({0, *tokens}))
         scores = self.denoiser.logits(draft.hidden, used).float()
         return used, (scores - draft.total[..., None]).clamp(min=_LEAST)
 
-    def _words(self, token: int) -> str:
+    def _letters(self, token: int) -> str:
         """What of a token is a matter of words: not its case, nor its marks and spaces."""
         text = self.vocabulary.bytes_of(token).decode(errors="replace").casefold()
         return "".join(c for c in text if c.isalnum() or not c.isascii())
 
-    def _fronts(self, canvas: Tensor, language: str, frames: int) -> list[Front]:
-        """The draft's tokens as one front, or as many as the model was trained for."""
-        most = self.model.config.front or len(canvas)
-        return cut(collapse(canvas), self.vocabulary, language, most, self._times, frames)
-
     def _useless(self, tokens: Sequence[int], draft: Drafted) -> bool:
         """Whether they do not fit the slots, or the refiner went astray."""
         needed = len(tokens) + sum(a == b for a, b in pairwise(tokens))
-        canvas = draft.denoised.canvas
-        return needed > len(canvas) or astray(tokens, [token for token, _, _ in collapse(canvas)])
+        canvas = draft.decoded.canvas
+        return needed > len(canvas) or astray(tokens, tokens_of(canvas))
 
-    def _placed(self, found: Refined, draft: Drafted) -> Denoised:
+    def _placed(self, found: Refined, draft: Drafted) -> Decoded:
         """The tokens on their slots; the draft where they do not fit or the refiner went astray."""
-        tokens, first, size = found.tokens, draft.denoised, len(draft.denoised.canvas)
+        tokens, first = found.tokens, replace(draft.decoded, causal_passes=found.steps)
         if self._useless(tokens, draft):
-            return Denoised(first.canvas, first.confidence, 1 + found.steps)
+            return first
         if not tokens:
-            return Denoised(torch.zeros_like(first.canvas), first.confidence, 1 + found.steps)
-        used, heard = self._heard(draft, set(tokens))
+            return replace(first, canvas=torch.zeros_like(first.canvas))
+        used, chances = self._slot_chances(draft, set(tokens))
         targets = torch.searchsorted(used, torch.tensor([tokens]))
-        slots, count = torch.tensor([size]), torch.tensor([len(tokens)])
-        placed = used[forced_canvas(heard, slots, targets, count)[0]]
+        slots, count = torch.tensor([len(first.canvas)]), torch.tensor([len(tokens)])
+        placed = used[forced_canvas(chances, slots, targets, count)[0]]
         confidence = torch.ones(len(placed))
         for (_, a, b), chance in zip(collapse(placed), found.confidence, strict=True):
             confidence[a : b + 1] = chance
-        return Denoised(placed, confidence, 1 + found.steps)
+        return replace(first, canvas=placed, confidence=confidence)
 
 
 def astray(tokens: Sequence[int], draft: Sequence[int]) -> bool:
@@ -198,31 +201,17 @@ def looped(tokens: Sequence[int]) -> bool:
     return False
 
 
-def settled_in_fronts(refiner: Refiner, state: HeardState, fronts: Sequence[Front], passes: int) -> Refined:
-    """Settle ``fronts`` side by side, then their text as a whole, in at most ``passes`` passes.
-
-    A front that hears its own time alone may miss what the rest would tell, and words at its cuts.
-    """
-    if len(fronts) == 1:
-        return refiner.settle(state, fronts[0].tokens, passes)
-    limit = passes if passes == MAX_TOKENS else max(1, round(passes * FRONT_SHARE))
-    parts = refiner.settle_fronts(state, fronts, limit)
-    if parts.steps == passes:
-        return parts
-    whole = refiner.settle(state, parts.tokens, passes - parts.steps)
-    return Refined(whole.tokens, whole.confidence, parts.steps + whole.steps, parts.history + whole.history)
-
-
 def _as_refined(tokens: list[int], settled: list[bool]) -> Refined:
     return Refined(tokens, [1.0 if sure else 0.5 for sure in settled], 0, ())
 
 
-def _traced(first: Denoised, canvas: Tensor, later: list[Denoised]) -> Denoised:
-    """The last of the steps, with all of them as its trace; the draft leaves every slot open."""
-    steps = [TraceStep(1, canvas, first.canvas, first.confidence, torch.zeros_like(canvas, dtype=torch.bool))]
-    before = first
+def _traced(draft: Drafted, later: list[Decoded]) -> Decoded:
+    """The last of the passes, with all of them as its trace; the draft leaves every slot open."""
+    before, canvas = draft.decoded, draft.before
+    nothing = torch.zeros_like(canvas, dtype=torch.bool)
+    steps = [TraceStep("parallel", 1, canvas, before.canvas, before.confidence, nothing)]
     for n, now in enumerate(later, start=2):
-        kept = now.confidence != 0.5 if n <= len(later) else torch.ones_like(steps[0].accepted)
-        steps.append(TraceStep(n, before.canvas, now.canvas, now.confidence, kept))
+        kept = now.confidence != 0.5 if n <= len(later) else torch.ones_like(nothing)
+        steps.append(TraceStep("causal", n, before.canvas, now.canvas, now.confidence, kept))
         before = now
-    return Denoised(before.canvas, before.confidence, len(steps), tuple(steps), before.starts)
+    return replace(before, trace=tuple(steps))

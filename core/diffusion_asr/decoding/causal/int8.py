@@ -54,10 +54,10 @@ class Int8Linear(nn.Module):
         return linear(x, self._packed)
 
 
-def quantised(module: nn.Module) -> None:
+def quantise_linears(module: nn.Module) -> None:
     """Replace every linear layer inside ``module``, in place."""
     for name, child in module.named_children():
         if isinstance(child, nn.Linear):
             setattr(module, name, Int8Linear(child))
         else:
-            quantised(child)
+            quantise_linears(child)

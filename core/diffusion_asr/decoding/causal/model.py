@@ -1,11 +1,10 @@
-"""The edit denoiser: Whisper's decoder reads a whole token canvas at once and says how to repair it.
+"""The causal refiner: Whisper's decoder reads a whole token canvas and says how to repair it.
 
-A canvas here is a sequence of tokens that may hold wrong, missing and superfluous ones: a draft, or noise.
-One parallel pass gives, for every position, the clean token that should follow the prefix and an operation
-for the token that stands there: keep, replace, delete, or insert before (an edit-based diffusion: Reid et
-al. 2022, DiffusER; operations as in the Levenshtein Transformer, Gu et al. 2019). All edits of a step are
-applied together. The layers keep the causal mask that Whisper's weights were trained with, so nothing that
-its decoder knows is lost; cost follows the number of steps, not the length of the text.
+A canvas here is a sequence of tokens that may hold wrong, missing and superfluous ones. One pass gives, for
+every position, the clean token that should follow the prefix and an operation for the token that stands
+there: keep, replace, delete, or insert before (operations as in the Levenshtein Transformer, Gu et al. 2019;
+DiffusER, Reid et al. 2022). The layers keep the causal mask that Whisper's weights were trained with, so a
+position knows what stands before it only, and what follows a wrong token has been read after a wrong prefix.
 """
 
 from __future__ import annotations
@@ -27,21 +26,16 @@ MAX_TOKENS = 440
 
 @dataclass(frozen=True, slots=True)
 class RefinerConfig:
-    """Sizes of an edit denoiser; the defaults are Whisper base's decoder.
-
-    ``front`` is how many tokens of a draft it was trained to settle on their own, hearing only their time
-    (see ``fronts``); 0 means that it has only ever heard whole clips.
-    """
+    """Sizes of a causal refiner; the defaults are Whisper base's decoder."""
 
     vocabulary: int
     d_model: int = 512
     layers: int = 6
     heads: int = 8
     languages: tuple[str, ...] = ("en", "de", "fr", "es", "hi", "zh")
-    front: int = 0
 
 
-class HeardState(NamedTuple):
+class RefinerState(NamedTuple):
     """What stays the same over all steps of a batch."""
 
     keys: tuple[Tensor, ...]  # per layer (B, H, T, D / H)
@@ -50,7 +44,7 @@ class HeardState(NamedTuple):
     prompt: Tensor  # (B, P, D)
 
 
-class EditDenoiser(nn.Module):
+class CausalRefiner(nn.Module):
     """See the module's text. The embedding of ``END`` is the end of text."""
 
     def __init__(self, config: RefinerConfig) -> None:
@@ -63,26 +57,26 @@ class EditDenoiser(nn.Module):
         self.layer_norm = nn.LayerNorm(d)
         self.operation = nn.Linear(d, 4)
 
-    def prepare(self, memory: AcousticMemory, languages: Sequence[str]) -> HeardState:
+    def prepare(self, memory: AcousticMemory, languages: Sequence[str]) -> RefinerState:
         """Once per batch; ``languages`` holds one code for each clip."""
         states = memory.states.to(self.layer_norm.weight.dtype)
         pairs = [layer.encoder_attn.project(states) for layer in self.layers]  # type: ignore[union-attr, operator]
         prompt = [[0, PROMPT - 1 + self.config.languages.index(name), 1, 2] for name in languages]
         padded = not bool(memory.mask.all())
-        return HeardState(
+        return RefinerState(
             tuple(k for k, _ in pairs),
             tuple(v for _, v in pairs),
             memory.mask[:, None, None] if padded else None,
             self.embed_prompt(torch.tensor(prompt)),
         )
 
-    def inputs(self, canvas: Tensor, state: HeardState) -> tuple[Tensor, Tensor]:
+    def inputs(self, canvas: Tensor, state: RefinerState) -> tuple[Tensor, Tensor]:
         """(B, N) tokens to what the first layer reads, (B, P + N, D), and the causal mask."""
         x = torch.cat([state.prompt, self.embed_tokens(canvas).to(state.prompt.dtype)], dim=1)
         causal = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool).tril()
         return x + self.embed_positions.weight[: x.shape[1]], causal
 
-    def hidden(self, canvas: Tensor, state: HeardState) -> Tensor:
+    def hidden(self, canvas: Tensor, state: RefinerState) -> Tensor:
         """Final states, (B, N) tokens to (B, N + 1, D): state i has read what stands before token i."""
         x, causal = self.inputs(canvas, state)
         for layer, keys, values in zip(self.layers, state.keys, state.values, strict=True):

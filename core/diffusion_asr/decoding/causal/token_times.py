@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from diffusion_asr.decoding.causal.model import EditDenoiser, HeardState
+from diffusion_asr.decoding.causal.model import CausalRefiner, RefinerState
 from diffusion_asr.decoding.layers import PROMPT, DecoderLayer
 
 HEADS = {3: (1,), 4: (2, 3, 7), 5: (1, 2, 4, 6)}  # of Whisper base's layers, as published with it
@@ -23,7 +23,7 @@ _LONGEST = 30  # frames of a token's sound
 
 
 @torch.inference_mode()
-def token_starts(model: EditDenoiser, state: HeardState, tokens: Sequence[int]) -> list[int]:
+def token_starts(model: CausalRefiner, state: RefinerState, tokens: Sequence[int]) -> list[int]:
     """The frame in which each of ``tokens`` begins; none if there are too many, or the model has other heads.
 
     Args:
@@ -35,20 +35,20 @@ def token_starts(model: EditDenoiser, state: HeardState, tokens: Sequence[int]) 
     known = max(HEADS) < len(model.layers) and max(map(max, HEADS.values())) < state.keys[0].shape[1]
     if not tokens or len(tokens) >= frames or not known:
         return []
-    gains, weights = alignment(model, state, tokens)
-    edges = cut(gains)
+    gains, weights = align_tokens(model, state, tokens)
+    edges = segment_frames(gains)
     stretches = zip(weights, edges, edges[1:], strict=False)
-    return [first + onset(row[first:end]) for row, first, end in stretches]
+    return [first + find_onset(row[first:end]) for row, first, end in stretches]
 
 
-def alignment(model: EditDenoiser, state: HeardState, tokens: Sequence[int]) -> tuple[Tensor, Tensor]:
+def align_tokens(model: CausalRefiner, state: RefinerState, tokens: Sequence[int]) -> tuple[Tensor, Tensor]:
     """How much of each frame belongs to each token and to the end; all heads' weights. (N + 1, T) both."""
     x, causal = model.inputs(torch.tensor([tokens], dtype=torch.long), state)
     total = torch.zeros(len(tokens) + 1, state.keys[0].shape[2])
     heard = torch.zeros_like(total)
     for n, layer in enumerate(model.layers):
         assert isinstance(layer, DecoderLayer)
-        x = layer.listened(x, causal)
+        x = layer.attend_to_canvas(x, causal)
         if n in HEADS:
             cross = layer.encoder_attn
             queries = cross.split(cross.q_proj(layer.encoder_attn_layer_norm(x)))[0, :, PROMPT - 1 :].float()
@@ -56,24 +56,24 @@ def alignment(model: EditDenoiser, state: HeardState, tokens: Sequence[int]) -> 
                 keys = state.keys[n][0, head].float()
                 weights = (queries[head] @ keys.T / keys.shape[-1] ** 0.5).softmax(-1)
                 heard += weights
-                total += standing_out(weights)
-        x = layer.informed(x, state.keys[n], state.values[n])
-    return smoothed(total), heard
+                total += standardise(weights)
+        x = layer.attend_to_memory(x, state.keys[n], state.values[n])
+    return smooth(total), heard
 
 
-def standing_out(weights: Tensor) -> Tensor:
+def standardise(weights: Tensor) -> Tensor:
     """(N, T): each frame's weights in deviations from their mean."""
     spread = weights.std(0, keepdim=True, correction=0).clamp(min=1e-6)
     return (weights - weights.mean(0, keepdim=True)) / spread
 
 
-def smoothed(gains: Tensor) -> Tensor:
+def smooth(gains: Tensor) -> Tensor:
     """(N, T): medians of neighbouring frames. Of the heads' sum, which is one eighth of Whisper's work."""
     padded = F.pad(gains[None], (_SMOOTH // 2, _SMOOTH // 2), mode="replicate")[0]
     return padded.unfold(-1, _SMOOTH, 1).median(-1).values
 
 
-def onset(weights: Tensor) -> int:
+def find_onset(weights: Tensor) -> int:
     """The frame of a token's stretch (T,) in which it begins: a long one has silence in it, before or after.
 
     There it is where the weights rise, shortly before they are highest.
@@ -85,7 +85,7 @@ def onset(weights: Tensor) -> int:
     return earliest + int((weights[earliest : peak + 1] >= _RISEN * weights[peak]).nonzero()[0])
 
 
-def cut(gains: Tensor) -> list[int]:
+def segment_frames(gains: Tensor) -> list[int]:
     """First frames of the stretches, one for each row of (N, T), that gain most; N must not exceed T."""
     rows, frames = gains.shape
     so_far = F.pad(gains.double().cumsum(1), (1, 0))

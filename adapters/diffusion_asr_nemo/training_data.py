@@ -11,7 +11,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from diffusion_asr.audio.files import SAMPLE_RATE
 from diffusion_asr.errors import AudioError, LanguageError
-from diffusion_asr.text.vocabulary import LANGUAGES, Vocabulary
+from diffusion_asr.languages import LANGUAGES
+from diffusion_asr.text.vocabulary import Vocabulary
 from diffusion_asr_nemo.clips import entry_clip, read_entries, samples_of
 from diffusion_asr_nemo.toolkit import nemo_errors
 

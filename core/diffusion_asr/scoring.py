@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from diffusion_asr.errors import FormatError, ToolkitMissingError
+from diffusion_asr.languages import is_spaced
 from diffusion_asr.text.normalise import basic
 from diffusion_asr.transcript import Segment, Transcript
 
@@ -112,7 +113,7 @@ def _scored(name: str, truth: Transcript, found: Transcript, collar: float) -> S
 def comparable(text: str, language: str | None) -> str:
     """Normalised; Mandarin with a space after every character, so that these count as words."""
     clean = basic(text, language)
-    return " ".join(clean) if language == "zh" else clean
+    return clean if is_spaced(language) else " ".join(clean)
 
 
 def _word_rates(truth: Transcript, found: Transcript, language: str | None) -> dict[str, Rate]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-_NO_SPACES = frozenset({"zh"})
+from diffusion_asr.languages import is_spaced
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Transcript:
         """The whole text on one line; a space between segments unless the script has none."""
         pieces: list[str] = []
         for segment in self.segments:
-            if pieces and segment.text and segment.language not in _NO_SPACES:
+            if pieces and segment.text and is_spaced(segment.language):
                 pieces.append(" ")
             pieces.append(segment.text)
         return "".join(pieces).strip()

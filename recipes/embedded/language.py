@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 from diffusion_asr.acoustics.encoder import AcousticMemory
 from diffusion_asr.acoustics.language import LanguagePosterior
-from diffusion_asr.text.vocabulary import LANGUAGES, Vocabulary
+from diffusion_asr.languages import LANGUAGES
+from diffusion_asr.text.vocabulary import Vocabulary
 from recipes.embedded.data import Clip, collate, load
 
 

@@ -11,7 +11,7 @@ import typer
 from diffusion_asr import formats
 from diffusion_asr.cli.sinks import FolderSink, Sink, StdoutSink
 from diffusion_asr.errors import FormatError
-from diffusion_asr.text.vocabulary import LANGUAGES
+from diffusion_asr.languages import LANGUAGES
 from diffusion_asr.transcript import Transcript
 
 AUTO = "auto"

@@ -21,7 +21,7 @@ from diffusion_asr.cli.plan import (
 from diffusion_asr.cli.report import expected_errors
 from diffusion_asr.decoding.options import DecodingOptions
 from diffusion_asr.formats import FORMATS
-from diffusion_asr.text.vocabulary import LANGUAGES
+from diffusion_asr.languages import LANGUAGES
 
 _DECODING = "Decoding"
 _MACHINE = "Machine"

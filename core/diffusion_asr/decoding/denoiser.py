@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from diffusion_asr.acoustics.encoder import AcousticMemory
 from diffusion_asr.decoding.canvas import Slots, grid
 from diffusion_asr.decoding.layers import PROMPT, DecoderLayer
+from diffusion_asr.languages import LANGUAGES
 
 BLOCK = 4096  # pieces whose rows are copied at a time
 WINDOW = 8  # encoder states gathered around a slot's time
@@ -35,7 +36,7 @@ class DenoiserConfig:
     d_model: int = 512
     layers: int = 6
     heads: int = 8
-    languages: tuple[str, ...] = ("en", "de", "fr", "es", "hi", "zh")
+    languages: tuple[str, ...] = LANGUAGES
     slot_frames: int = 4  # encoder frames per slot: 4 is 80 ms
     memory_pool: int = 2  # encoder frames averaged into one state that slots attend to
     max_slots: int = 380

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffusion_asr import languages
 from diffusion_asr.acoustics.encoder import EncoderConfig, WhisperEncoder
 from diffusion_asr.diffusion_gemma import layout, lora, resources
 from diffusion_asr.diffusion_gemma.denoiser import DiffusionGemmaDenoiser
@@ -27,9 +28,6 @@ from diffusion_asr.diffusion_gemma.vocabulary import GemmaVocabulary
 from diffusion_asr.errors import ModelError
 
 _WEIGHTS = ("*.json", "*.safetensors")
-_LANGUAGES = {
-    "en": "English", "de": "German", "fr": "French", "es": "Spanish", "hi": "Hindi", "zh": "Mandarin Chinese",
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +195,7 @@ def _settings(folder: Path, options: LoadOptions) -> Settings:
 
 def _prompt(settings: Settings, vocabulary: GemmaVocabulary) -> Prompt:
     """Instruction tokens for every language, and for none."""
-    names = {ANY: "the language that is spoken", **_LANGUAGES}
+    names = {ANY: "the language that is spoken", **languages.NAMES}
 
     def ids(text: str) -> dict[str, tuple[int, ...]]:
         return {c: tuple(vocabulary.literal(text.format(language=name))) for c, name in names.items()}

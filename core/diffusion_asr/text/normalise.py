@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from diffusion_asr.languages import is_spaced
+
 _BRACKETED = re.compile(r"[<\[][^>\]]*[>\]]|\([^)]+?\)")
 
 
@@ -16,7 +18,7 @@ def basic(text: str, language: str | None = None) -> str:
     """Lower case, no bracketed asides, punctuation and symbols as spaces; no spaces at all for zh."""
     text = unicodedata.normalize("NFKC", _BRACKETED.sub("", text.lower()))
     kept = "".join(c if unicodedata.category(c)[0] not in "SPZC" else " " for c in text)
-    return "".join(kept.split()) if language == "zh" else " ".join(kept.split())
+    return (" " if is_spaced(language) else "").join(kept.split())
 
 
 def simplified(text: str) -> str:

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffusion_asr.errors import LanguageError, ModelError
+from diffusion_asr.languages import LANGUAGES, is_spaced, is_syllabic
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 NULL = 0
-LANGUAGES = ("en", "de", "fr", "es", "hi", "zh")
 _HAN = re.compile(r"([\u3400-\u4dbf\u4e00-\u9fff，。？！、；：])")
 
 
@@ -141,9 +141,9 @@ class Vocabulary:
         text = " ".join(unicodedata.normalize("NFC", text).split())
         if not text:
             return []
-        if language == "hi":
+        if is_syllabic(language):
             return self._encode_hindi(text)
-        if language == "zh":
+        if not is_spaced(language):
             parts = (p for p in _HAN.split(text) if p.strip())
             return [i for part in parts for i in self.spelling(part)]
         return self.spelling(" " + text)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from diffusion_asr.acoustics.encoder import AcousticMemory
 from diffusion_asr.decoding.layers import PROMPT, DecoderLayer
+from diffusion_asr.languages import LANGUAGES
 
 KEEP, REPLACE, DELETE, INSERT = range(4)
 END = 0  # the null token ends a token canvas
@@ -32,7 +33,7 @@ class RefinerConfig:
     d_model: int = 512
     layers: int = 6
     heads: int = 8
-    languages: tuple[str, ...] = ("en", "de", "fr", "es", "hi", "zh")
+    languages: tuple[str, ...] = LANGUAGES
 
 
 class RefinerState(NamedTuple):

@@ -1,10 +1,6 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterable, Iterator
-from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,8 +13,7 @@ from diffusion_asr.audio.files import Samples
 from diffusion_asr.audio.spans import SpanFinder, VadOptions, speech_spans
 from diffusion_asr.audio.speech import CHUNK, SpeechDetector
 from diffusion_asr.audio.windows import Window, WindowOptions, windows
-from diffusion_asr.errors import ModelError
-from tests.audio_files import cut_up, noisy_sweep, numbered, real_speech, sine
+from tests.audio_files import cut_up, numbered, real_speech, sine
 
 RATE = 16_000
 Probabilities = NDArray[np.float32]
@@ -63,108 +58,6 @@ def spoken() -> Samples:
     if not len(samples):
         pytest.skip("no speech on this machine")
     return samples
-
-
-# --- the network -------------------------------------------------------------------------------------------
-
-
-def silero(name: str) -> str:
-    package = find_spec("silero_vad")
-    assert package is not None
-    assert package.submodule_search_locations
-    return str(Path(package.submodule_search_locations[0]) / "data" / name)
-
-
-def with_released_weights() -> SpeechDetector:
-    """Our network with the weights of the JIT and ONNX files, which the safetensors file does not hold."""
-    theirs = torch.jit.load(silero("silero_vad.jit")).state_dict()  # type: ignore[no-untyped-call]
-    names = {"stft_conv.weight": "stft.forward_basis_buffer"}
-    names |= {f"final_conv.{part}": f"decoder.decoder.2.{part}" for part in ("weight", "bias")}
-    names |= {
-        f"conv{k + 1}.{part}": f"encoder.{k}.reparam_conv.{part}"
-        for k in range(4)
-        for part in ("weight", "bias")
-    }
-    names |= {f"lstm.{a}_{b}_l0": f"decoder.rnn.{a}_{b}" for a in ("weight", "bias") for b in ("ih", "hh")}
-    detector = SpeechDetector()
-    detector._network.load_state_dict({ours: theirs[f"_model.{name}"] for ours, name in names.items()})
-    return detector
-
-
-def onnx_probabilities(samples: Samples) -> Probabilities:
-    ort = pytest.importorskip("onnxruntime")
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = ort.InferenceSession(silero("silero_vad.onnx"), options, providers=["CPUExecutionProvider"])
-    state, context, found = np.zeros((2, 1, 128), np.float32), np.zeros((1, 64), np.float32), []
-    for chunk in np.pad(samples, (0, -len(samples) % CHUNK)).reshape(-1, 1, CHUNK):
-        seen = np.concatenate([context, chunk], axis=1)
-        out, state = session.run(None, {"input": seen, "state": state, "sr": np.array(RATE)})
-        context = seen[:, -64:]
-        found.append(out[0, 0])
-    return np.array(found)
-
-
-def joined(detector: SpeechDetector, blocks: Iterable[Samples]) -> Probabilities:
-    return np.concatenate([np.zeros(0, np.float32), *detector.probabilities(blocks)])
-
-
-@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
-def test_network_is_silero_s_on_a_sweep() -> None:
-    samples = noisy_sweep()
-    found = joined(with_released_weights(), [samples])
-    np.testing.assert_allclose(found, onnx_probabilities(samples), atol=1e-4)
-
-
-def test_network_is_silero_s_on_speech(spoken: Samples) -> None:
-    found = joined(with_released_weights(), cut_up(spoken, 480_000))
-    assert found.max() > 0.99
-    np.testing.assert_allclose(found, onnx_probabilities(spoken), atol=1e-4)
-
-
-def test_bundled_weights_agree_with_the_released_about_speech(
-    detector: SpeechDetector, spoken: Samples
-) -> None:
-    bundled, released = joined(detector, [spoken]), joined(with_released_weights(), [spoken])
-    assert ((bundled > 0.5) == (released > 0.5)).mean() > 0.95
-
-
-@pytest.mark.parametrize("size", [1, 100, 511, 512, 513, 16_000, 10_000_000])
-def test_blocks_do_not_matter(detector: SpeechDetector, size: int) -> None:
-    samples = noisy_sweep()[: 20_000 if size == 1 else None]
-    whole = joined(detector, [samples])
-    assert len(whole) == -(-len(samples) // CHUNK)
-    np.testing.assert_allclose(joined(detector, cut_up(samples, size)), whole, atol=1e-5)
-
-
-def test_nothing_in_nothing_out(detector: SpeechDetector) -> None:
-    assert joined(detector, []).shape == (0,)
-    assert joined(detector, [np.zeros(0, np.float32)]).shape == (0,)
-    assert joined(detector, [np.zeros(1, np.float32)]).shape == (1,)
-
-
-def test_thread_count_is_left_alone(detector: SpeechDetector) -> None:
-    before = torch.get_num_threads()
-    joined(detector, [noisy_sweep()])
-    assert torch.get_num_threads() == before
-
-
-def test_the_package_is_not_imported() -> None:
-    code = "import sys, diffusion_asr.audio.speech as vad; vad.SpeechDetector(); print('silero_vad' in sys.modules)"
-    root = Path(sys.modules["diffusion_asr.audio.speech"].__file__ or "").parents[1]
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root)
-    assert found.stdout.strip() == "False", found.stderr
-
-
-def test_weights_that_are_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ModelError, match="absent"):
-        SpeechDetector(tmp_path / "absent.safetensors")
-    (tmp_path / "text.safetensors").write_text("text")
-    with pytest.raises(ModelError, match="pip install"):
-        SpeechDetector(tmp_path / "text.safetensors")
-    monkeypatch.setattr("diffusion_asr.audio.speech.find_spec", lambda _: None)
-    with pytest.raises(ModelError, match="pip install silero-vad"):
-        SpeechDetector()
 
 
 # --- spans -------------------------------------------------------------------------------------------------

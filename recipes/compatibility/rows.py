@@ -25,7 +25,7 @@ _HEAD = (
 _VERSIONS = """
 import json, platform
 from importlib import metadata
-from diffusion_asr.adapters import adapters
+from diffusion_asr.toolkits import adapters
 found = {a.name: f"{a.toolkit} {a.version}" for a in adapters() if a.version}
 versions = {"python": platform.python_version(), "torch": metadata.version("torch")}
 print(json.dumps(versions | {"toolkits": found}))

@@ -23,6 +23,7 @@ pytest.importorskip(
 import diffusion_asr_pyannote as adapter
 from diffusion_asr.errors import ModelError
 from diffusion_asr.meeting.attribution import Turn
+from diffusion_asr.toolkits import GROUP
 from diffusion_asr_pyannote import models
 
 DATA = Path(__file__).parents[1] / "data"
@@ -105,6 +106,6 @@ def test_without_the_toolkit_the_error_names_the_install_command() -> None:
 
 def test_the_entry_point_names_this_package() -> None:
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
-    points = project.get("entry-points", {}).get("diffusion_asr.toolkits", {})
+    points = project.get("entry-points", {}).get(GROUP, {})
     assert importlib.import_module(points["pyannote"]) is adapter
     assert pickle.loads(pickle.dumps(Turn(0, 1, "A"))) == Turn(0, 1, "A")

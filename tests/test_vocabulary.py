@@ -134,6 +134,19 @@ def test_decoding_does_not_need_the_merges(tmp_path: Path) -> None:
         again.encode("the cab", "en")
 
 
+def test_merges_that_were_read_outlive_their_file(tmp_path: Path) -> None:
+    tiny.vocabulary(tmp_path)
+    loaded, late = (
+        Vocabulary.load(tmp_path / "vocabulary.json"),
+        Vocabulary.load(tmp_path / "vocabulary.json"),
+    )
+    loaded.read_merges()
+    (tmp_path / "bpe.json").unlink()
+    assert loaded.decode(loaded.encode("a text", "en")) == "a text"
+    with pytest.raises(ModelError, match=r"bpe\.json"):
+        late.read_merges()
+
+
 @pytest.mark.parametrize("content", ["", "{", "{}", '{"pieces": []}', "\x00", '{"hindi_start": 1}'])
 def test_a_broken_vocabulary_names_its_file(tmp_path: Path, content: str) -> None:
     path = tmp_path / "vocabulary.json"

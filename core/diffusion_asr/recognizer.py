@@ -112,6 +112,29 @@ class Recognizer:
             rows = self.parts.language(memory.spoken()).exp().tolist()
         return [dict(zip(self.parts.language.languages, row, strict=True)) for row in rows]
 
+    def choose_languages(
+        self, memory: AcousticMemory, language: Sequence[str | None] | str | None = None
+    ) -> list[str]:
+        """One for each clip: as given, or the likeliest, or ``UNDETERMINED`` where nothing can tell.
+
+        Args:
+            memory: What ``encode`` returned.
+            language: See ``decode``.
+
+        Raises:
+            LanguageError: See ``decode``.
+        """
+        given = [language] * len(memory) if language is None or isinstance(language, str) else list(language)
+        if len(given) != len(memory):
+            raise LanguageError(f"{len(given)} languages for {len(memory)} clips; give one, or one for each")
+        for code in given:
+            self.check_language(code)
+        if all(code not in (None, AUTO) for code in given):
+            return [str(code) for code in given]
+        likely = (max(p, key=lambda k: p[k], default=UNDETERMINED) for p in self.detect_language(memory))
+        pairs = zip(given, likely, strict=True)
+        return [found if code in (None, AUTO) else str(code) for code, found in pairs]
+
     def decode(
         self,
         memory: AcousticMemory,
@@ -133,7 +156,7 @@ class Recognizer:
             ValueError: An option's value that makes no sense.
         """
         options = (options or DecodingOptions()).changed(**changes)
-        languages = self._chosen_languages(memory, language)
+        languages = self.choose_languages(memory, language)
         decoded = self.parts.decoder.decode(memory, languages, options)
         clips = zip(decoded, languages, memory.seconds.tolist(), strict=True)
         return [self._hypothesis(one, code, seconds) for one, code, seconds in clips]
@@ -192,21 +215,6 @@ class Recognizer:
     def check_language(self, code: str | None) -> None:
         """Raise ``LanguageError`` unless ``code`` is a known language, "auto" or None."""
         check_known(code, self.languages)
-
-    def _chosen_languages(
-        self, memory: AcousticMemory, language: Sequence[str | None] | str | None
-    ) -> list[str]:
-        """One for each clip: given, or the likeliest, or undetermined where nothing can tell."""
-        given = [language] * len(memory) if language is None or isinstance(language, str) else list(language)
-        if len(given) != len(memory):
-            raise LanguageError(f"{len(given)} languages for {len(memory)} clips; give one, or one for each")
-        for code in given:
-            self.check_language(code)
-        if all(code not in (None, AUTO) for code in given):
-            return [str(code) for code in given]
-        likely = (max(p, key=lambda k: p[k], default=UNDETERMINED) for p in self.detect_language(memory))
-        pairs = zip(given, likely, strict=True)
-        return [found if code in (None, AUTO) else str(code) for code, found in pairs]
 
     def _hypothesis(self, clip: Decoded, language: str, seconds: float) -> Hypothesis:
         words = to_words(clip, seconds, self.parts.vocabulary, self.parts.calibration)

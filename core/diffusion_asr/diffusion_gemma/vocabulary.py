@@ -35,6 +35,9 @@ class GemmaVocabulary(Vocabulary):
     def __len__(self) -> int:
         return int(self.tokenizer.get_vocab_size())
 
+    def read_merges(self) -> None:
+        """Nothing to do: ``tokenizer.json``, which holds them, has been read."""
+
     def pieces_for(self, language: str) -> list[int]:
         """All: a token canvas may use every token."""
         return list(range(len(self)))

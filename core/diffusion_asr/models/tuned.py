@@ -120,17 +120,26 @@ def write_tuned(source: Source, target: Path, denoiser: Mapping[str, Tensor], re
         save(folder, config, {"denoiser": weights})
 
 
-def trainable(parts: Parts) -> CanvasDenoiser:
-    """The part of a loaded model that toolkits fine-tune, made float32 and with gradients.
-
-    Its decoder goes on using it, so that what is trained is what decodes.
+def canvas_denoiser(parts: Parts) -> CanvasDenoiser:
+    """The part of a loaded model that toolkits fine-tune, as it is.
 
     Raises:
         ModelError: A model whose decoder has no canvas denoiser.
     """
     if parts.denoiser is None:
         raise ModelError(f"{parts.name} has no canvas denoiser to fine-tune: start from canvas-base")
-    return parts.denoiser.float().requires_grad_(True)
+    return parts.denoiser
+
+
+def trainable(parts: Parts) -> CanvasDenoiser:
+    """The same, made float32 and with gradients.
+
+    Its decoder goes on using it, so that what is trained is what decodes.
+
+    Raises:
+        ModelError: A model whose decoder has no canvas denoiser.
+    """
+    return canvas_denoiser(parts).float().requires_grad_(True)
 
 
 def _checked(source: Source, denoiser: Mapping[str, Tensor]) -> dict[str, Tensor]:

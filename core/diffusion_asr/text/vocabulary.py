@@ -130,11 +130,20 @@ class Vocabulary:
         """Text of a token sequence; nulls and incomplete UTF-8 vanish."""
         return b"".join(self._bytes[i] for i in ids).decode("utf8", errors="ignore").strip()
 
+    def read_merges(self) -> None:
+        """Read Whisper's merges now and not when a text is first encoded: by then their file may be gone.
+
+        Raises:
+            ModelError: There is no such file.
+        """
+        _ = self._bpe
+
     def encode(self, text: str, language: str) -> list[int]:
         """Token ids of a text as it is written. Characters that no piece can spell are left out.
 
         Raises:
             LanguageError: For a language that is not one of the six.
+            ModelError: The file with Whisper's merges, which is read here unless it has been, is gone.
         """
         if language not in LANGUAGES:
             raise LanguageError(f"unknown language {language!r}; known: {', '.join(LANGUAGES)}")

@@ -1,4 +1,4 @@
-"""The shipped model's exact answers: structure may change, these may not (``python -m tests.golden``)."""
+"""The shipped model's exact answers: structure may change, these may not (``python -m tests.support.golden``)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from diffusion_asr import Recognizer
-from tests.golden import CLIPS, RECORD, WAYS, decode_clip, precision, run_command
+from tests.support.golden import CLIPS, RECORD, WAYS, decode_clip, precision, run_command
 
 GOLDEN: dict[str, Any] = json.loads(RECORD.read_text(encoding="utf8"))
 

@@ -18,9 +18,9 @@ from diffusion_asr.errors import AudioError, LanguageError, ModelError
 from diffusion_asr.recognizer import Recognizer
 from diffusion_asr.text.spacing import join
 from diffusion_asr.transcript import Transcript
-from tests import tiny
-from tests.audio_files import sine, write
-from tests.tiny import ROOT, eager, noise
+from tests.support import tiny
+from tests.support.audio_files import sine, write
+from tests.support.tiny import ROOT, eager, noise
 
 LANGUAGES = ("en", "de", "fr", "es", "hi", "zh")
 
@@ -327,12 +327,12 @@ class Block:
 sys.meta_path.insert(0, Block())
 import diffusion_asr
 assert "torch" not in sys.modules, "import diffusion_asr loads torch"
-import tests.tiny, numpy
+import tests.support.tiny, numpy
 asr = diffusion_asr.Recognizer.from_pretrained(sys.argv[1])
 assert "torch._dynamo" not in sys.modules, "loading a model imports torch's compiler"
 assert asr.transcribe(numpy.zeros(16000, "float32")).text == ""
-asr._detector = tests.tiny.AlwaysSpeech()
-assert asr.transcribe(tests.tiny.noise(2.0), init="noise", steps=1).segments
+asr._detector = tests.support.tiny.AlwaysSpeech()
+assert asr.transcribe(tests.support.tiny.noise(2.0), init="noise", steps=1).segments
 print("done")
 """
 

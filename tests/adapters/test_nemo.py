@@ -30,7 +30,7 @@ from nemo.core.classes import common as nemo_common
 from diffusion_asr.errors import DiffusionASRError
 from diffusion_asr.recognizer import Recognizer
 from diffusion_asr_nemo import DiffusionASRModel, RecognitionError, words_and_times
-from tests.adapters.nemo_helpers import (
+from tests.support.nemo_helpers import (
     CLIPS,
     DATA,
     ROOT,
@@ -44,7 +44,7 @@ from tests.adapters.nemo_helpers import (
     transcribe_like_the_script,
     write_manifest,
 )
-from tests.audio_files import SPEECH
+from tests.support.audio_files import SPEECH
 
 CLONE = os.environ.get("DIFFUSION_ASR_NEMO_CLONE", "")
 needs_shared = pytest.mark.skipif(not (SPEECH / "manifest.jsonl").is_file(), reason="no shared speech here")

@@ -27,7 +27,7 @@ from diffusion_asr.audio.quiet_runtime import ort
 from diffusion_asr.audio.spans import speech_spans
 from diffusion_asr.audio.speech import CHUNK, NETWORK, SpeechDetector
 from diffusion_asr.errors import ModelError
-from tests.audio_files import cut_up, noisy_sweep, real_speech
+from tests.support.audio_files import cut_up, noisy_sweep, real_speech
 
 RATE = 16_000
 CORE = Path(diffusion_asr.__file__).parents[1]

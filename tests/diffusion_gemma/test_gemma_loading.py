@@ -1,0 +1,247 @@
+"""The published layout: read from headers, mapped by shape and name, refused with reasons."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import pickle
+import shutil
+import threading
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+pytest.importorskip("transformers.models.diffusion_gemma")
+
+from diffusion_asr import ModelError, Recognizer
+from diffusion_asr.diffusion_gemma import layout, lora, resources
+from diffusion_asr.diffusion_gemma.decoder import DiffusionGemmaRecognizer
+from diffusion_asr.diffusion_gemma.hub import Hub
+from diffusion_asr.diffusion_gemma.loading import LoadOptions, load
+from diffusion_asr.diffusion_gemma.toolkit import DiffusionGemmaForBlockDiffusion
+from tests.support.gemma_published import Published, loaded, published_system
+from tests.support.tiny import ROOT, memory
+
+CLIP = ROOT / "tests/data/en-arctic_a0239_1592711579.flac"
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Published:
+    return published_system(tmp_path_factory.mktemp("published"))
+
+
+@pytest.fixture
+def adapter(system: Published, tmp_path: Path) -> Path:
+    """A copy of the adapter, to be damaged."""
+    return Path(shutil.copytree(system.adapter, tmp_path / "adapter"))
+
+
+def logits(model: Any) -> torch.Tensor:
+    state = model.prepare(memory([64, 40]), ["de", "en"], 12)
+    ids = torch.randint(0, 300, (2, 12), generator=torch.Generator().manual_seed(1))
+    return model.denoise(ids, state)[0]  # type: ignore[no-any-return]
+
+
+def test_round_trip(system: Published, tmp_path: Path) -> None:
+    """Loaded, saved and loaded again it computes the same; without its LoRA it does not."""
+    from diffusion_asr.diffusion_gemma.loading import save_adapter
+
+    whole = load(str(system.adapter), LoadOptions())
+    before = logits(whole.denoiser)
+    save_adapter(tmp_path, whole.denoiser, whole.settings)
+    for file in ("projector.safetensors", "adapter_model.safetensors"):
+        first, second = load_file(system.adapter / file), load_file(tmp_path / file)
+        assert first.keys() == second.keys()
+        assert all(torch.equal(first[name], second[name]) for name in first)
+    assert torch.equal(logits(load(str(tmp_path), LoadOptions()).denoiser), before)
+    (tmp_path / "adapter_model.safetensors").unlink()
+    assert not torch.allclose(logits(load(str(tmp_path), LoadOptions()).denoiser), before, atol=1e-2)
+
+
+def test_other_names_are_told_by_shape(system: Published, adapter: Path) -> None:
+    """One file, foreign names: convolutions in a Sequential, LoRA without PEFT's prefix."""
+    names = {
+        "convolutions.0": "audio_projector.conv.0", "convolutions.1": "audio_projector.conv.2",
+        "convolutions.2": "audio_projector.conv.10", "norm": "audio_projector.ln",
+        "linears.0": "audio_projector.out",
+    }  # fmt: skip
+    tensors = {
+        f"{names[key.rpartition('.')[0]]}.{key.rpartition('.')[2]}": value
+        for key, value in load_file(adapter / "projector.safetensors").items()
+    }
+    for key, value in load_file(adapter / "adapter_model.safetensors").items():
+        tensors[key.removeprefix(lora.PREFIX + "model.").replace("lora_A.", "lora_A.default.")] = value
+    for file in adapter.glob("*.safetensors"):
+        file.unlink()
+    save_file(tensors, adapter / "trained.safetensors")
+    assert torch.equal(logits(load(str(adapter), LoadOptions()).denoiser), logits(loaded(system)))
+
+
+def test_peft_computes_the_same(system: Published, tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft")
+    model = loaded(system)
+    plain = DiffusionGemmaForBlockDiffusion.from_pretrained(system.backbone, dtype=torch.float32)
+    config = peft.LoraConfig(r=system.rank, lora_alpha=6, target_modules=lora.TARGETS.pattern)
+    wrapped = peft.get_peft_model(plain, config)
+    stored = load_file(system.adapter / "adapter_model.safetensors")
+    assert stored.keys() == peft.get_peft_model_state_dict(wrapped).keys()
+    peft.set_peft_model_state_dict(wrapped, stored)
+    wrapped.eval().save_pretrained(tmp_path)
+    ids = torch.tensor([[2, 30, 31, 32]])
+    canvas = torch.tensor([[9, 8, 7]])
+    theirs = wrapped(input_ids=ids, decoder_input_ids=canvas).logits
+    mine = model.backbone(input_ids=ids, decoder_input_ids=canvas).logits
+    torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-5)
+
+
+def test_transcribes(system: Published) -> None:
+    """Random weights write random text, but text, times and confidence all hold together."""
+    asr = Recognizer.from_pretrained(str(system.adapter))
+    assert isinstance(asr, DiffusionGemmaRecognizer)
+    assert asr.languages == ("en", "de", "fr", "es", "hi", "zh")
+    first = asr.transcribe(CLIP, language="en", steps=3)
+    assert first == asr.transcribe(CLIP, language="en", steps=3)
+    words = [word for segment in first.segments for word in segment.words]
+    assert words
+    assert all(0 <= word.start <= word.end <= first.duration for word in words)
+    assert all(a.start <= b.start for a, b in pairwise(words))
+    assert {s.language for s in asr.transcribe(CLIP, steps=1).segments} <= {"und"}
+    noise = asr.transcribe(CLIP, language="en", steps=3, init="noise")
+    assert noise.text != first.text
+
+
+def test_padded_clips_are_heard_whole(system: Published) -> None:
+    """As the reference system does: 188 audio embeddings, whatever the clip's length."""
+    options = LoadOptions(settings={"padded": True})
+    asr = DiffusionGemmaRecognizer.load(str(system.adapter), options)
+    heard = asr.encode(torch.zeros(1, 16_000 * 3 + 100))
+    assert (heard.states.shape[1], int(heard.lengths[0])) == (1500, 151)
+    (found,) = asr.denoise(heard, "de", steps=2)
+    assert all(word.end <= 3.02 for word in found.words)
+    assert asr.model.prepare(asr._as_trained(heard), ["de"]).counts.tolist() == [188]
+
+
+class TestRefused:
+    def test_pickles(self, adapter: Path) -> None:
+        for file in adapter.glob("*.safetensors"):
+            file.unlink()
+        (adapter / "projector.pt").write_bytes(pickle.dumps(Bomb()))
+        with pytest.raises(ModelError, match=r"only pickled weights \(projector.pt\).*not loaded"):
+            Recognizer.from_pretrained(str(adapter))
+
+    def test_pointer_file(self, adapter: Path) -> None:
+        (adapter / "projector.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
+        with pytest.raises(ModelError, match="pointer"):
+            layout.headers(adapter)
+
+    def test_cut_off_file(self, adapter: Path) -> None:
+        file = adapter / "projector.safetensors"
+        file.write_bytes(file.read_bytes()[:-10])
+        with pytest.raises(ModelError, match=r"projector.safetensors: \d+ bytes instead of \d+"):
+            layout.headers(adapter)
+
+    def test_unknown_tensors_are_listed(self, adapter: Path) -> None:
+        save_file({"speaker.table": torch.zeros(3, 4, 5, 6)}, adapter / "more.safetensors")
+        with pytest.raises(
+            ModelError, match=r"(?s)no projector.*more.safetensors: speaker.table \[3, 4, 5, 6\]"
+        ):
+            load(str(adapter), LoadOptions())
+
+    def test_missing_lora_layers_are_listed(self, adapter: Path) -> None:
+        file = adapter / "adapter_model.safetensors"
+        tensors = load_file(file)
+        gone = next(name for name in tensors if "decoder.layers.1.self_attn.q_proj.lora_B" in name)
+        del tensors[gone]
+        save_file(tensors, file)
+        with pytest.raises(ModelError, match="decoder layer 1 q_proj lora_B: missing"):
+            load(str(adapter), LoadOptions())
+
+    def test_unstated_alpha(self, adapter: Path) -> None:
+        config = json.loads((adapter / "config.json").read_text())
+        del config["lora_alpha"]
+        (adapter / "config.json").write_text(json.dumps(config))
+        with pytest.raises(ModelError, match="lora_alpha"):
+            load(str(adapter), LoadOptions())
+        load(str(adapter), LoadOptions(settings={"lora_alpha": 6.0}))
+
+    def test_unknown_settings(self, adapter: Path) -> None:
+        with pytest.raises(ModelError, match=r"settings: .*there are backbone"):
+            load(str(adapter), LoadOptions(settings={"alpha": 1}))
+
+    def test_another_backbone(self, system: Published, adapter: Path, tmp_path: Path) -> None:
+        other = Path(shutil.copytree(system.backbone, tmp_path / "other"))
+        config = json.loads((other / "config.json").read_text())
+        config["text_config"]["hidden_size"] = 48
+        (other / "config.json").write_text(json.dumps(config))
+        with pytest.raises(ModelError, match=r"adapter writes 32 values, the backbone .* reads 48"):
+            load(str(adapter), LoadOptions(backbone=str(other)))
+
+    def test_another_encoder(self, system: Published, adapter: Path, tmp_path: Path) -> None:
+        other = Path(shutil.copytree(system.encoder, tmp_path / "other"))
+        config = json.loads((other / "config.json").read_text()) | {"d_model": 768}
+        (other / "config.json").write_text(json.dumps(config))
+        with pytest.raises(ModelError, match="width 16, other gives 768"):
+            load(str(adapter), LoadOptions(encoder=str(other)))
+
+    def test_too_little_memory(self, adapter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Before any weight is read."""
+        monkeypatch.setattr(resources, "available", lambda device: 1000)
+        monkeypatch.setattr(DiffusionGemmaForBlockDiffusion, "from_pretrained", None)
+        with pytest.raises(ModelError, match=r"GB on cpu, 0.0 GB are free"):
+            load(str(adapter), LoadOptions(device="cpu"))
+
+    def test_offline(self, adapter: Path, tmp_path: Path) -> None:
+        hub = Hub(offline=True, cache=str(tmp_path))
+        with pytest.raises(ModelError, match=r"google/none@abc was not fetched before and offline is set"):
+            load(str(adapter), LoadOptions(backbone="google/none@abc", hub=hub))
+
+    def test_misspelt_folder(self, tmp_path: Path) -> None:
+        with pytest.raises(ModelError, match="neither a folder nor"):
+            Hub().folder(str(tmp_path / "nothing"), ("*",))
+
+
+class Bomb:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return pytest.fail, ("it was unpickled",)
+
+
+class Gate(http.server.BaseHTTPRequestHandler):
+    """A hub's answers: a gated repository, and none at all."""
+
+    def do_GET(self) -> None:
+        gated = "gated" in self.path
+        self.send_response(403 if gated else 404)
+        self.send_header("X-Error-Code", "GatedRepo" if gated else "RepoNotFound")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_HEAD = do_GET  # noqa: N815 - http.server's name
+
+    def log_message(self, format: str, *given: Any) -> None:  # noqa: A002
+        pass
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[Hub]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Gate)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield Hub(endpoint=f"http://127.0.0.1:{server.server_port}", cache=str(tmp_path))
+    server.shutdown()
+
+
+def test_a_gated_backbone_says_what_to_do(adapter: Path, hub: Hub) -> None:
+    with pytest.raises(
+        ModelError, match=r"accept its terms at https://huggingface.co/google/gated.*hf auth login"
+    ):
+        load(str(adapter), LoadOptions(backbone="google/gated", hub=hub))
+
+
+def test_a_name_that_no_hub_knows(hub: Hub) -> None:
+    with pytest.raises(ModelError, match="no model 'some/thing': neither a folder here nor on the hub"):
+        Recognizer.from_pretrained("some/thing", LoadOptions(hub=hub))

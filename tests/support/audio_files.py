@@ -1,0 +1,81 @@
+"""Makes the sound files, good and bad, that the audio tests read."""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import soundfile as sf
+from numpy.typing import NDArray
+
+SPEECH = Path(__file__).parents[3] / "shared/data/speech"
+
+
+def sine(seconds: float, rate: int, channels: int = 1, hertz: float = 440.0) -> NDArray[np.float32]:
+    """(frames, channels) at half of full scale."""
+    wave = 0.5 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)
+    return np.repeat(wave[:, None], channels, axis=1).astype(np.float32)
+
+
+def write(path: Path, samples: NDArray[np.float32], rate: int, kind: str = "WAV/PCM_16") -> Path:
+    """Writes (frames, channels) as container/coding and returns the path."""
+    container, coding = kind.split("/")
+    sf.write(path, samples, rate, format=container, subtype=coding)
+    return path
+
+
+def cut(path: Path, share: float) -> Path:
+    """Keeps only the first part of a file."""
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    return path
+
+
+def patched_wav(path: Path, offset: int, layout: str, value: int) -> Path:
+    """A one-second sine at 16 kHz with one number of its 44-byte header replaced."""
+    write(path, sine(1.0, 16_000), 16_000)
+    data = bytearray(path.read_bytes())
+    struct.pack_into(layout, data, offset, value)
+    path.write_bytes(data)
+    return path
+
+
+def ffmpeg(*arguments: str | Path) -> None:
+    """Runs ffmpeg to make a file that soundfile cannot write."""
+    subprocess.run(["ffmpeg", "-nostdin", "-v", "error", "-y", *arguments], check=True)
+
+
+def peak_hertz(samples: NDArray[np.float32], rate: int = 16_000) -> float:
+    """The frequency at which a signal is strongest."""
+    spectrum = np.abs(np.fft.rfft(samples * np.hanning(len(samples))))
+    return float(spectrum.argmax() * rate / len(samples))
+
+
+def real_speech(seconds: float) -> NDArray[np.float32]:
+    """Some real speech at 16 kHz, or nothing where there is none."""
+    pieces: list[NDArray[np.float32]] = []
+    for file in sorted(SPEECH.glob("en_ljspeech/*.opus"))[:50]:
+        if sum(map(len, pieces)) >= seconds * 16_000:
+            break
+        pieces.append(sf.read(file, dtype="float32")[0])
+    return np.concatenate([np.zeros(0, np.float32), *pieces])[: round(seconds * 16_000)]
+
+
+def numbered(length: int) -> NDArray[np.float32]:
+    """NDArray[np.float32] that tell where they are (exact in float32 below 2**24)."""
+    return np.arange(length, dtype=np.float32)
+
+
+def cut_up(samples: NDArray[np.float32], size: int) -> Iterator[NDArray[np.float32]]:
+    """Consecutive blocks of ``size`` samples."""
+    return (samples[first : first + size] for first in range(0, len(samples), size))
+
+
+def noisy_sweep() -> NDArray[np.float32]:
+    """Five seconds of a swelling sweep in noise."""
+    generator = np.random.default_rng(0)
+    sweep = np.sin(np.cumsum(np.linspace(0.01, 2, 5 * 16_000))) * np.sin(np.arange(5 * 16_000) / 3000)
+    return (sweep * 0.5 + generator.normal(0, 0.05, len(sweep))).astype(np.float32)

@@ -10,7 +10,6 @@
     python -m recipes.embedded cache       encode clips once, augmented
     python -m recipes.embedded train       the denoiser (resumable)
     python -m recipes.embedded average     the mean of some runs' weights
-    python -m recipes.embedded rival       … and its rival, for comparison
     python -m recipes.embedded draft       its drafts of the cached clips
     python -m recipes.embedded refine      the refiner, on those drafts (resumable)
     python -m recipes.embedded language    the language posterior
@@ -144,22 +143,6 @@ def average(run: str, parts: list[str], work: Work = WORK) -> None:
     from recipes.embedded.averaging import average as write
 
     write(work, run, parts)
-
-
-@app.command()
-def rival(
-    run: str,
-    draft: Annotated[str, typer.Argument(help="Run of a denoiser whose average writes the draft.")],
-    options: Annotated[str, typer.Option(help="TrainOptions as JSON.")] = "{}",
-    work: Work = WORK,
-    threads: int = 2,
-) -> None:
-    """Train the denoiser's rival, a token canvas over a draft, for comparison; resumable."""
-    from recipes.embedded.rival import RivalTrainer
-    from recipes.embedded.training import TrainOptions
-
-    torch.set_num_threads(threads)
-    RivalTrainer(work, work / "runs" / run, TrainOptions(**json.loads(options)), draft).run()
 
 
 @app.command()

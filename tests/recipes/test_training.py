@@ -17,7 +17,6 @@ from recipes.embedded import training
 from recipes.embedded.averaging import average
 from recipes.embedded.data import load
 from recipes.embedded.quick_eval import decode, error
-from recipes.embedded.rival import RivalTrainer, plan
 from recipes.embedded.training import Trainer, TrainOptions, initial_denoiser, run_average
 from tests.support import recipe_helpers, tiny
 from tests.support.recipe_helpers import TEXTS, synthetic, write_cache
@@ -67,20 +66,6 @@ def test_slots_that_do_not_fit_are_refused(vocabulary: Vocabulary, tmp_path: Pat
 def test_longer_clips_are_left_out(work: Path, tmp_path: Path) -> None:
     made = Trainer(work, tmp_path, TrainOptions(longest=61))
     assert sorted(clip.frames for clip in made.dev) == [60, 61]
-
-
-@pytest.mark.usefixtures("small")
-def test_the_rival_learns_over_another_runs_draft(work: Path, tmp_path: Path) -> None:
-    trainer(work, work / "runs/draft").save()
-    options = TrainOptions(steps=30, lr=1e-2, lr_new=1e-2, warmup=5, unroll_after=10, negatives=50)
-    rival = RivalTrainer(work, tmp_path, options, "draft")
-    batch = synthetic(TEXTS)
-    history = [rival.update(batch) for _ in range(30)]
-    assert [len(x) for x in history] == [1] * 10 + [2] * 20
-    assert np.mean([x[0] for x in history[-5:]]) < np.mean([x[0] for x in history[:3]])
-    plan_slots, tokens = plan(rival.draft, batch, 0.03, jitter=False)
-    assert plan_slots.mask.shape == tokens.shape
-    assert tokens.shape[1] <= -(-batch.memory.states.shape[1] // 4)  # no more slots than the draft has
 
 
 @pytest.mark.usefixtures("small")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from speechbrain.inference.interfaces import Pretrained
 from torch import Tensor
 
-from diffusion_asr_speechbrain.module import memory_of, tokens_of
-from diffusion_asr_speechbrain.toolkit import speechbrain_errors
+from diffusion_asr.decoding.canvas import tokens_of
+from diffusion_asr.toolkits import translated_errors
+from diffusion_asr_speechbrain.toolkit import RecognitionError
 
 
 class DiffusionASR(Pretrained):  # type: ignore[misc]
@@ -24,16 +26,22 @@ class DiffusionASR(Pretrained):  # type: ignore[misc]
     MODULES_NEEDED = ["model"]  # noqa: RUF012 - SpeechBrain's own form
 
     def transcribe_file(
-        self, path: str | os.PathLike[str], language: str | None = None, steps: int | None = None
+        self, path: str | os.PathLike[str], language: str | None = None, **changes: Any
     ) -> str:
         """Text of a recording of any length, rate and channel number.
 
+        Args:
+            path: Of the recording.
+            language: A code; "auto" detects it for each window; None is the model's.
+            changes: Fields of ``DecodingOptions`` by name, on top of the model's: ``steps=4``.
+
         Raises:
-            RecognitionError: Unreadable audio, an unknown language.
+            RecognitionError: Unreadable audio, an unknown language, an option that makes no sense.
         """
         model = self.mods.model
-        with speechbrain_errors():
-            found = model.recognizer.transcribe(path, language or model.language, steps or model.steps)
+        options = model.options(**changes)
+        with translated_errors(RecognitionError):
+            found = model.recognizer.transcribe(path, language or model.language, options)
         return str(found.text)
 
     def encode_batch(self, wavs: Tensor, wav_lens: Tensor) -> Tensor:
@@ -50,11 +58,26 @@ class DiffusionASR(Pretrained):  # type: ignore[misc]
         return states
 
     def transcribe_batch(
-        self, wavs: Tensor, wav_lens: Tensor, language: Any = None, steps: int | None = None
+        self,
+        wavs: Tensor,
+        wav_lens: Tensor,
+        language: Sequence[str | None] | str | None = None,
+        **changes: Any,
     ) -> tuple[list[str], list[list[int]]]:
-        """Texts and token ids; arguments as for ``encode_batch``, ``language`` one code or one for each."""
-        heard = self.mods.model.decode(memory_of(self.encode_batch(wavs, wav_lens)), steps, language)
-        return [h.text for h in heard], [tokens_of(h) for h in heard]
+        """Texts and token ids.
+
+        Args:
+            wavs: See ``encode_batch``.
+            wav_lens: See ``encode_batch``.
+            language: One code for all clips or one for each; "auto" detects it; None is the model's.
+            changes: As for ``transcribe_file``.
+
+        Raises:
+            RecognitionError: See ``encode_batch`` and ``transcribe_file``.
+        """
+        model = self.mods.model
+        heard = model.decode(model.listen(wavs, wav_lens), language, **changes)
+        return [h.text for h in heard], [tokens_of(h.decoded.canvas) for h in heard]
 
     def forward(self, wavs: Tensor, wav_lens: Tensor) -> tuple[list[str], list[list[int]]]:
         """``transcribe_batch``."""

@@ -6,6 +6,8 @@ validation and test ``search(enc_states, wav_lens)``. The three share one recogn
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,12 +15,15 @@ from speechbrain.decoders.seq2seq import S2SBaseSearcher
 from torch import Tensor, nn
 
 from diffusion_asr.acoustics.encoder import AcousticMemory
-from diffusion_asr.decoding.canvas import collapse
-from diffusion_asr.decoding.decoder import Hypothesis
+from diffusion_asr.decoding.canvas import tokens_of
+from diffusion_asr.decoding.decoder import AUTO, DecodingOptions, Hypothesis
 from diffusion_asr.decoding.objective import ctc, unrolled
+from diffusion_asr.models.tuned import canvas_denoiser
+from diffusion_asr.models.tuned import trainable as trainable_denoiser
 from diffusion_asr.recognizer import Recognizer
+from diffusion_asr.toolkits import translated_errors
 from diffusion_asr_speechbrain.tokenizer import CanvasTokenizer
-from diffusion_asr_speechbrain.toolkit import speechbrain_errors
+from diffusion_asr_speechbrain.toolkit import RecognitionError
 
 
 class DiffusionModule(nn.Module):
@@ -27,33 +32,45 @@ class DiffusionModule(nn.Module):
     Args:
         checkpoint: Name of an embedded model, or a model folder.
         language: A code; None detects it for each clip (texts are then encoded as English).
-        steps: Denoising steps; None stops when a text has settled.
         trainable: Make the denoiser float32 with gradients; else it computes as in core.
+        decoding: Fields of ``DecodingOptions`` by name: ``steps=4``.
 
     Raises:
-        RecognitionError: No such model, a corrupt one, or an unknown language.
+        RecognitionError: No such model, a corrupt one, one without a denoiser to train; an unknown language;
+            an option that makes no sense.
     """
 
     def __init__(
         self,
         checkpoint: str = "canvas-base",
         language: str | None = None,
-        steps: int | None = None,
         trainable: bool = False,
+        **decoding: Any,
     ) -> None:
         super().__init__()
-        with speechbrain_errors():
+        self.decoding = DecodingOptions()
+        self.decoding = self.options(**decoding)
+        with translated_errors(RecognitionError):
             recognizer = Recognizer.from_pretrained(checkpoint)
             recognizer.check_language(language)
-        self.recognizer, self.language, self.steps = recognizer, language, steps
-        self.denoiser = recognizer.parts.denoiser
-        if trainable:
-            self.denoiser.float().requires_grad_(True)
-        self.tokenizer = CanvasTokenizer(recognizer.parts.vocabulary, language or "en")
+            parts = recognizer.parts
+            self.denoiser = trainable_denoiser(parts) if trainable else parts.denoiser
+        self.recognizer, self.language = recognizer, language
+        spelled = "en" if language in (None, AUTO) else str(language)
+        self.tokenizer = CanvasTokenizer(parts.vocabulary, spelled)
         self.slots = torch.zeros(0, dtype=torch.long)
 
-    def encode(self, wavs: Tensor, wav_lens: Tensor | None = None) -> Tensor:
-        """States (B, T, D) of (B, samples) at 16 kHz, zero behind a clip's end.
+    def options(self, **changes: Any) -> DecodingOptions:
+        """This module's options but for ``changes``, by name.
+
+        Raises:
+            RecognitionError: An option that does not exist, or a value that makes no sense.
+        """
+        with translated_errors(RecognitionError, TypeError, ValueError):
+            return self.decoding.changed(**changes)
+
+    def listen(self, wavs: Tensor, wav_lens: Tensor | None = None) -> AcousticMemory:
+        """As core hears (B, samples) at 16 kHz, in tensors that a gradient may pass by.
 
         ``wav_lens`` (B,) are relative to the longest. Without them a clip ends at its last sample that is
         not zero, because recipes do not pass lengths.
@@ -61,35 +78,51 @@ class DiffusionModule(nn.Module):
         Raises:
             RecognitionError: Longer than 30 s, not finite, or of a wrong shape.
         """
-        with speechbrain_errors():
-            return self.recognizer.encode(wavs.float(), _samples(wavs, wav_lens)).states.clone()
+        with translated_errors(RecognitionError):
+            heard = self.recognizer.encode(wavs.float(), _samples(wavs, wav_lens))
+        return replace(heard, states=heard.states.clone(), mask=heard.mask.clone())
+
+    def encode(self, wavs: Tensor, wav_lens: Tensor | None = None) -> Tensor:
+        """The states of ``listen`` (B, T, D), zero behind a clip's end.
+
+        Raises:
+            RecognitionError: See ``listen``.
+        """
+        return self.listen(wavs, wav_lens).states
 
     def forward(self, wavs: Tensor, bos_tokens: Tensor) -> tuple[Tensor, Tensor, None]:
         """Encoder states, and log-probabilities (B, 2 L, V) of two denoising steps, one after the other.
 
         The canvases are random, as in training; ``bos_tokens`` are not looked at.
+
+        Raises:
+            RecognitionError: See ``listen``; or a model without a canvas denoiser.
         """
-        states = self.encode(wavs)
-        memory = memory_of(states)
-        first, second, self.slots = unrolled(self.denoiser, memory, self._languages(memory))
-        return states, torch.cat([first, second], dim=1), None
+        memory = self.listen(wavs)
+        languages = self.recognizer.choose_languages(memory, self.language)
+        with translated_errors(RecognitionError):
+            denoiser = canvas_denoiser(self.recognizer.parts)
+        first, second, self.slots = unrolled(denoiser, memory, languages)
+        return memory.states, torch.cat([first, second], dim=1), None
 
     def decode(
-        self, memory: AcousticMemory, steps: int | None = None, language: Any = None
+        self,
+        memory: AcousticMemory,
+        language: Sequence[str | None] | str | None = None,
+        **changes: Any,
     ) -> list[Hypothesis]:
-        """Core's denoising, with this module's language and steps unless others are given."""
-        with speechbrain_errors(), torch.no_grad():
-            return self.recognizer.denoise(memory, language or self.language, steps or self.steps)
+        """Core's decoding, with this module's language and options unless others are given.
 
-    def _languages(self, memory: AcousticMemory) -> list[str]:
-        if self.language is not None:
-            return [self.language] * len(memory)
-        heard = self.recognizer.detect_language(memory)
-        return [max(chances, key=lambda code: chances[code]) for chances in heard]
+        Raises:
+            RecognitionError: An unknown language, an option that makes no sense.
+        """
+        options = self.options(**changes)
+        with translated_errors(RecognitionError), torch.no_grad():
+            return self.recognizer.decode(memory, language or self.language, options)
 
 
 class DiffusionLoss:
-    """The recipe's ``nll_loss``: CTC over the canvases that the model has just denoised."""
+    """The recipe's ``nll_loss``: CTC over the two denoising steps that the model has just taken."""
 
     def __init__(self, model: DiffusionModule) -> None:
         self.model = model
@@ -109,12 +142,21 @@ class DiffusionLoss:
 
 
 class DiffusionSearcher(S2SBaseSearcher):  # type: ignore[misc]
-    """Denoising behind the signature of SpeechBrain's sequence-to-sequence searchers."""
+    """Core's decoding behind the signature of SpeechBrain's sequence-to-sequence searchers.
 
-    def __init__(self, model: DiffusionModule, steps: int | None = None) -> None:
+    Args:
+        model: Decodes.
+        changes: Fields of ``DecodingOptions`` by name, on top of the model's.
+
+    Raises:
+        RecognitionError: An option that makes no sense.
+    """
+
+    def __init__(self, model: DiffusionModule, **changes: Any) -> None:
         super().__init__(model.tokenizer.bos_index, model.tokenizer.eos_index, 0.0, 1.0)
         self.model = [model]  # in a list, so that its weights are not this module's too
-        self.steps = steps
+        model.options(**changes)  # an error now, not after the first epoch
+        self.changes = changes
 
     def forward(
         self, enc_states: Tensor, wav_len: Tensor | None = None
@@ -128,19 +170,14 @@ class DiffusionSearcher(S2SBaseSearcher):  # type: ignore[misc]
         Returns:
             Token ids of each clip, their numbers, the clips' confidence (B,), and None.
         """
-        heard = self.model[0].decode(memory_of(enc_states), self.steps)
-        hyps = [tokens_of(hypothesis) for hypothesis in heard]
+        heard = self.model[0].decode(memory_of(enc_states), **self.changes)
+        hyps = [tokens_of(hypothesis.decoded.canvas) for hypothesis in heard]
         return hyps, [len(ids) for ids in hyps], torch.tensor([h.confidence for h in heard]), None
 
 
 def memory_of(states: Tensor) -> AcousticMemory:
     """States (B, T, D), zero behind a clip's end, as core's memory."""
     return AcousticMemory(states, states.abs().sum(-1) > 0, 50.0)
-
-
-def tokens_of(hypothesis: Hypothesis) -> list[int]:
-    """The ids that spell it."""
-    return [token for token, _, _ in collapse(hypothesis.denoised.canvas)]
 
 
 def _samples(wavs: Tensor, wav_lens: Tensor | None) -> Tensor | None:

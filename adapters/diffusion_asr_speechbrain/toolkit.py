@@ -1,9 +1,6 @@
-"""Imports SpeechBrain, or says how to install it."""
+"""Imports SpeechBrain, or says how to install it; our errors as SpeechBrain's kind."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from diffusion_asr.errors import DiffusionASRError, ToolkitMissingError
 
@@ -19,14 +16,3 @@ VERSION: str = _speechbrain.__version__
 
 class RecognitionError(DiffusionASRError, ValueError):
     """What went wrong, in our words: a ``ValueError``, as SpeechBrain raises for bad input."""
-
-
-@contextmanager
-def speechbrain_errors() -> Iterator[None]:
-    """Raise our errors as ``RecognitionError``."""
-    try:
-        yield
-    except RecognitionError:
-        raise
-    except DiffusionASRError as error:
-        raise RecognitionError(str(error)) from error

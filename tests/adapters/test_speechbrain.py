@@ -21,6 +21,8 @@ import soxr
 import torch
 
 from diffusion_asr import Recognizer
+from diffusion_asr.decoding.diffusion import DiffusionDecoder
+from diffusion_asr.models.tuned import canvas_denoiser
 
 sb = pytest.importorskip("speechbrain", reason="pip install 'diffusion-asr[speechbrain]'")
 adapter = pytest.importorskip("diffusion_asr_speechbrain", exc_type=ImportError)
@@ -29,7 +31,7 @@ from hyperpyyaml import load_hyperpyyaml  # noqa: E402
 from speechbrain.core import Brain  # noqa: E402
 from speechbrain.inference.interfaces import foreign_class  # noqa: E402
 
-from diffusion_asr.text.normalise import basic
+from diffusion_asr.text.normalise import basic  # noqa: E402
 from recipes.speechbrain.prepare import write_csv  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
@@ -71,7 +73,7 @@ def test_a_padded_batchs_words_are_cores(asr: Any, core: Recognizer, batch: Any,
     waves, samples = batch
     relative = samples / waves.shape[1]
     memory = core.encode(waves, samples)
-    expected = [h.text for h in core.denoise(memory, list(CLIPS))]
+    expected = [h.text for h in core.decode(memory, list(CLIPS))]
     words, tokens = asr.transcribe_batch(waves, relative, language=list(CLIPS))
     assert words == expected
     assert [core.parts.vocabulary.decode(ids) for ids in tokens] == expected
@@ -79,6 +81,7 @@ def test_a_padded_batchs_words_are_cores(asr: Any, core: Recognizer, batch: Any,
     source = adapter.CANVAS_BASE
     other = foreign_class(source, pymodule_file="interface.py", classname="DiffusionASR", savedir=tmp_path)
     assert other(waves, relative)[0] == asr.transcribe_batch(waves, relative)[0]
+    assert other(waves, relative)[0] == [h.text for h in core.decode(memory)]  # languages detected as in core
 
 
 def test_the_searcher_has_speechbrains_signature(core: Recognizer, batch: Any) -> None:
@@ -87,11 +90,13 @@ def test_the_searcher_has_speechbrains_signature(core: Recognizer, batch: Any) -
     assert isinstance(search, sb.decoders.seq2seq.S2SBaseSearcher)
     states = model.encode(batch[0])  # recipes pass no lengths: padding is known by its zeros
     hyps, lengths, scores, log_probs = search(states, batch[1] / batch[0].shape[1])
-    expected = core.denoise(core.encode(*batch), "en", steps=2)
+    expected = core.decode(core.encode(*batch), "en", steps=2)
     assert [model.tokenizer.decode(ids) for ids in hyps] == [h.text for h in expected]
     assert lengths == [len(ids) for ids in hyps]
     assert scores.tolist() == pytest.approx([h.confidence for h in expected])
     assert log_probs is None
+    with pytest.raises(ValueError, match="steps must be a whole number of passes"):
+        adapter.DiffusionSearcher(model, steps=0)
 
 
 def test_the_tokenizer_keeps_texts(core: Recognizer) -> None:
@@ -119,6 +124,10 @@ def test_bad_input_is_a_value_error_with_our_message(asr: Any, tmp_path: Path) -
         adapter.DiffusionModule("canvas-huge")
     with pytest.raises(ValueError, match="unknown language"):
         adapter.DiffusionModule(language="tlh")
+    with pytest.raises(adapter.RecognitionError, match="unknown decoding options: beams"):
+        adapter.DiffusionModule(beams=5)
+    with pytest.raises(adapter.RecognitionError, match="start must be 'null', 'noise'"):
+        asr.transcribe_file(DATA / CLIPS["en"], start="silence")
     stereo = tmp_path / "stereo.wav"
     sf.write(stereo, torch.zeros(48000, 2).numpy(), 48000)
     assert asr.transcribe_file(stereo) == ""
@@ -171,15 +180,17 @@ def test_the_best_checkpoint_becomes_a_model_folder(tmp_path: Path, core: Recogn
     checkpoint(saved, wer=12.0, shift=0.5)
     done = python("-m", "diffusion_asr_speechbrain", "export", saved, tmp_path / "best")
     assert done.returncode == 0, done.stderr[-2000:]
-    tuned = Recognizer.from_pretrained(tmp_path / "best").parts.denoiser.null_bias
-    assert torch.equal(tuned, (core.parts.denoiser.null_bias.float() + 0.25).to(tuned.dtype))
+    tuned = null_bias(Recognizer.from_pretrained(tmp_path / "best"))
+    assert torch.equal(tuned, (null_bias(core).float() + 0.25).to(tuned.dtype))
     newest = max(saved.glob("CKPT*"))
     assert adapter.export(newest, tmp_path / "alone", refiner=False) == newest / "whisper.ckpt"
     again = adapter.DiffusionModule(str(tmp_path / "alone"))  # SpeechBrain goes on from it
-    assert again.recognizer.parts.refiner is None
-    assert torch.equal(
-        again.denoiser.null_bias, (core.parts.denoiser.null_bias.float() + 0.5).to(tuned.dtype)
-    )
+    assert isinstance(again.recognizer.parts.decoder, DiffusionDecoder)  # the denoiser alone
+    assert torch.equal(again.denoiser.null_bias, (null_bias(core).float() + 0.5).to(tuned.dtype))
+
+
+def null_bias(recognizer: Recognizer) -> torch.Tensor:
+    return canvas_denoiser(recognizer.parts).null_bias
 
 
 def test_what_is_no_checkpoint_is_told(tmp_path: Path) -> None:

@@ -12,12 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutput
 
-from diffusion_asr.models.tuned import Source, copy_model, write_tuned
+from diffusion_asr.models.tuned import Source, canvas_denoiser, copy_model, write_tuned
 from diffusion_asr.recognizer import Recognizer
 
 FOLDER = "recognizer"
@@ -94,7 +93,7 @@ class DiffusionASRForSpeech(PreTrainedModel):  # type: ignore[misc]
         """
         source, target = Source.of(self.config.checkpoint), Path(save_directory) / FOLDER
         if self._state() != self._loaded:
-            write_tuned(source, target, self.denoiser.state_dict())
+            write_tuned(source, target, canvas_denoiser(self.recognizer.parts).state_dict())
         else:
             copy_model(source, target)
         config = DiffusionASRConfig(FOLDER, self.config.languages, architectures=[type(self).__name__])
@@ -104,17 +103,17 @@ class DiffusionASRForSpeech(PreTrainedModel):  # type: ignore[misc]
         self,
         input_values: Tensor,
         lengths: Tensor | None = None,
-        language: Sequence[str] | None = None,
+        language: Sequence[str | None] | str | None = None,
         canvas: Tensor | None = None,
         **_: Any,
     ) -> CausalLMOutput:
-        """One denoising step, with gradients if the denoiser has them.
+        """One parallel pass of the denoiser, with gradients if it has them.
 
         Args:
             input_values: (B, samples) float32 at 16 kHz, at most 30 s.
             lengths: (B,) samples of each clip.
-            language: One code for each clip; None detects it.
-            canvas: (B, slots) token ids; None is the draft, all null.
+            language: One code for all clips or one for each; None detects it.
+            canvas: (B, slots) token ids; None is all null.
 
         Returns:
             ``logits`` (B, slots, pieces); id 0 is null.
@@ -122,23 +121,17 @@ class DiffusionASRForSpeech(PreTrainedModel):  # type: ignore[misc]
         Raises:
             AudioError: Wrong shape, too long or not finite.
             LanguageError: Unknown language.
+            ModelError: A model without a canvas denoiser.
         """
+        denoiser = canvas_denoiser(self.recognizer.parts)
         memory = self.recognizer.encode(input_values, lengths)
-        if language is None:
-            language = [
-                max(heard, key=lambda k: heard[k]) for heard in self.recognizer.detect_language(memory)
-            ]
-        for code in language:
-            self.recognizer.check_language(code)
-        state = self.denoiser.prepare(memory, language)
-        if canvas is None:
-            canvas = torch.zeros(state.slot_mask.shape, dtype=torch.long)
-        logits, _hidden = self.denoiser.denoise(canvas, state)
-        return CausalLMOutput(logits=logits)
+        state = denoiser.prepare(memory, self.recognizer.choose_languages(memory, language))
+        hidden = denoiser.hidden(denoiser.null_canvas(state) if canvas is None else canvas, state)
+        return CausalLMOutput(logits=denoiser.logits(hidden))
 
     def _state(self) -> int:
         """Changes whenever a weight of the denoiser is written to (torch counts each write)."""
-        return sum(p._version for p in self.denoiser.parameters())
+        return 0 if self.denoiser is None else sum(p._version for p in self.denoiser.parameters())
 
 
 def _model_type(folder: Path) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from types import GeneratorType
 from typing import Any
 
@@ -13,11 +14,15 @@ import soundfile as sf
 from transformers.pipelines import Pipeline
 
 from diffusion_asr.audio.files import SAMPLE_RATE
+from diffusion_asr.decoding.options import DecodingOptions
 from diffusion_asr.errors import AudioError, DiffusionASRError
+from diffusion_asr.toolkits import translated_errors
 from diffusion_asr.transcript import Transcript
 
 _IGNORED = ("chunk_length_s", "stride_length_s", "batch_size", "num_workers")
-_DENOISING = ("language", "steps", "init")
+DECODING = tuple(field.name for field in fields(DecodingOptions) if field.name != "trace")  # nobody reads one
+GENERATION = ("language", *DECODING)
+"""What ``generate_kwargs`` may hold."""
 
 
 class PipelineInputError(DiffusionASRError, ValueError):
@@ -44,14 +49,16 @@ class DiffusionASRPipeline(Pipeline):  # type: ignore[misc]
             inputs: A path, a file's bytes, (samples,) or (channels, samples) at 16 kHz, or a dictionary with
                 "array" or "raw" and "sampling_rate"; or a list, generator or dataset of these.
             kwargs: ``return_timestamps`` (True: segments, "word": words), ``return_language``,
-                ``generate_kwargs`` with ``language``, ``steps`` and ``init`` ("draft" or "noise").
+                ``generate_kwargs`` with ``language`` and fields of ``DecodingOptions`` (``steps``, ``start``
+                …); these may also stand alone.
 
         Returns:
             ``{"text": …, "chunks": [{"text", "timestamp": (start, end)}]}``, or one for each of a list;
             a generator gives a generator. Times are in seconds.
 
         Raises:
-            PipelineInputError: Unreadable audio, an unknown language.
+            PipelineInputError: Unreadable audio, an unknown language, an option that does not exist or
+                makes no sense.
         """
         if isinstance(inputs, list | tuple):
             return [self(each, **kwargs) for each in inputs]
@@ -70,29 +77,30 @@ class DiffusionASRPipeline(Pipeline):  # type: ignore[misc]
         generate_kwargs: Mapping[str, Any] | None = None,
         **others: Any,
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        asked = {**(generate_kwargs or {}), **{k: v for k, v in others.items() if k in _DENOISING}}
+        asked = {**(generate_kwargs or {}), **{k: v for k, v in others.items() if k in GENERATION}}
         if "task" in asked and asked.pop("task") not in (None, "transcribe"):
             raise PipelineInputError("this model transcribes; it does not translate")
-        unknown = sorted((others.keys() - {*_IGNORED, *_DENOISING}) | (asked.keys() - {*_DENOISING}))
+        unknown = sorted((others.keys() - {*_IGNORED, *GENERATION}) | (asked.keys() - {*GENERATION}))
         if unknown:
-            raise PipelineInputError(f"unknown options {', '.join(unknown)}; known: {', '.join(_DENOISING)}")
+            raise PipelineInputError(f"unknown options {', '.join(unknown)}; known: {', '.join(GENERATION)}")
         if return_timestamps not in (False, True, "word"):
             raise PipelineInputError(f"return_timestamps is True or 'word', not {return_timestamps!r}")
         wanted = {"return_timestamps": return_timestamps, "return_language": return_language}
+        _options({name: value for name, value in asked.items() if name in DECODING})
         return {}, asked, wanted
 
     def preprocess(self, inputs: Any, **_: Any) -> dict[str, Any]:
         """Find the samples or the path."""
-        try:
+        with translated_errors(PipelineInputError):
             return _source(inputs)
-        except DiffusionASRError as error:
-            raise PipelineInputError(str(error)) from error
 
-    def _forward(self, model_inputs: dict[str, Any], **asked: Any) -> dict[str, Any]:
-        try:
-            return {"transcript": self.model.recognizer.transcribe(**model_inputs, **asked)}
-        except DiffusionASRError as error:
-            raise PipelineInputError(str(error)) from error
+    def _forward(
+        self, model_inputs: dict[str, Any], language: str | None = None, **decoding: Any
+    ) -> dict[str, Any]:
+        options = _options(decoding)  # here: transformers joins a call's options with the pipeline's own
+        with translated_errors(PipelineInputError):
+            transcribe = self.model.recognizer.transcribe
+            return {"transcript": transcribe(**model_inputs, language=language, options=options)}
 
     def postprocess(
         self, model_outputs: dict[str, Any], return_timestamps: Any = False, return_language: bool = False
@@ -112,6 +120,12 @@ class DiffusionASRPipeline(Pipeline):  # type: ignore[misc]
             for chunk, language in zip(out["chunks"], spoken, strict=True):
                 chunk["language"] = language
         return out
+
+
+def _options(given: Mapping[str, Any]) -> DecodingOptions:
+    """One value of its fields; an error of ours where one makes no sense."""
+    with translated_errors(PipelineInputError, TypeError, ValueError):
+        return DecodingOptions(**given)
 
 
 def _is_dataset(inputs: Any) -> bool:

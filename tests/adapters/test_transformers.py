@@ -109,14 +109,17 @@ def test_trained_weights_are_what_is_saved(tmp_path: Path) -> None:
     assert torch.equal(again.denoiser.null_bias, model.denoiser.null_bias)
 
 
-def test_forward_is_one_denoising_step(core: Recognizer) -> None:
+def test_forward_is_one_parallel_pass(core: Recognizer) -> None:
     model = adapter.DiffusionASRForSpeech(adapter.DiffusionASRConfig(), core)
     samples, _ = sf.read(DATA / CLIPS["en"], dtype="float32")
     with torch.inference_mode():
         logits = model(torch.from_numpy(samples)[None], language=["en"]).logits
-    (hypothesis,) = core.denoise(core.encode(torch.from_numpy(samples)[None]), "en", steps=1, init="noise")
-    assert logits.shape == (1, len(hypothesis.denoised.canvas), len(core.parts.vocabulary))
+        assert torch.equal(model(torch.from_numpy(samples)[None]).logits, logits)  # the language is detected
+    (hypothesis,) = core.decode(core.encode(torch.from_numpy(samples)[None]), "en", steps=1)
+    assert logits.shape == (1, len(hypothesis.decoded.canvas), len(core.parts.vocabulary))
     assert bool(torch.isfinite(logits).all())
+    english = torch.tensor(core.parts.vocabulary.pieces_for("en"))
+    assert torch.equal(english[logits[0][:, english].argmax(-1)], hypothesis.decoded.canvas)
 
 
 @pytest.mark.parametrize(
@@ -130,6 +133,9 @@ def test_forward_is_one_denoising_step(core: Recognizer) -> None:
         (DATA / CLIPS["en"], {"generate_kwargs": {"language": "tlh"}}, "tlh"),
         (DATA / CLIPS["en"], {"generate_kwargs": {"task": "translate"}}, "translate"),
         (DATA / CLIPS["en"], {"generate_kwargs": {"num_beams": 5}}, "num_beams"),
+        (DATA / CLIPS["en"], {"steps": 0}, "steps must be a whole number of passes"),
+        (DATA / CLIPS["en"], {"start": "silence"}, "start must be 'null', 'noise'"),
+        (DATA / CLIPS["en"], {"trace": True}, "unknown options trace"),
         (DATA / CLIPS["en"], {"return_timestamps": "phone"}, "phone"),
     ],
 )

@@ -48,8 +48,8 @@ class DiffusionModule(nn.Module):
         **decoding: Any,
     ) -> None:
         super().__init__()
-        self.decoding = DecodingOptions()
-        self.decoding = self.options(**decoding)
+        with translated_errors(RecognitionError, TypeError, ValueError):
+            self.decoding = DecodingOptions().changed(**decoding)
         with translated_errors(RecognitionError):
             recognizer = Recognizer.from_pretrained(checkpoint)
             recognizer.check_language(language)

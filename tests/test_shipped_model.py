@@ -5,8 +5,6 @@ regression, they are not the aim (the issue of quality is told in MODEL_CARD.md)
 from __future__ import annotations
 
 import json
-import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -82,22 +80,3 @@ def test_nothing_is_invented_without_speech(asr: Recognizer, kind: str) -> None:
     made = {"silence": 0 * t, "white": 0.1 * rng.standard_normal(160_000), "hum": 0.3 * np.sin(314 * t)}
     samples = made.get(kind, clicks).astype(np.float32)
     assert asr.transcribe(samples).text == ""
-
-
-def readme_blocks() -> list[str]:
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf8"), re.DOTALL)
-    return [part for block in blocks for part in re.split(r"\n\n(?=from )", block)]
-
-
-@pytest.mark.parametrize("block", readme_blocks())
-def test_the_readme_s_python_runs(block: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    # pyannote.metrics, which scoring needs, makes "pyannote" importable without pyannote.audio.
-    for toolkit in ("speechbrain", "nemo", "pyannote.audio", "transformers"):
-        if toolkit.partition(".")[0] in block:
-            pytest.importorskip(toolkit)
-    (tmp_path / "tests").symlink_to(ROOT / "tests")
-    samples, rate = sf.read(DATA / "de-de_rhasspy-0208.flac")
-    for name in ("talk.wav", "meeting.wav", "talk.flac"):
-        sf.write(tmp_path / name, samples, rate)
-    monkeypatch.chdir(tmp_path)
-    exec(block, {})

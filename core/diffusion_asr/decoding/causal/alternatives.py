@@ -153,11 +153,11 @@ class Reviser:
 
     def _scored(self, hidden: Tensor, tokens: list[int], first: int) -> tuple[list[float], list[_Doubt]]:
         """The chances of ``tokens`` (from ``first`` on) and of the end; what else might stand there."""
-        own, refiner = self.refiner.places([*tokens, END])[:, None], self.refiner
+        own, refiner = self.refiner.scorer.places([*tokens, END])[:, None], self.refiner
         chances: list[float] = []
         doubts = []
         for start in range(0, len(hidden), _ROWS):
-            scores = refiner.scores(hidden[start : start + _ROWS]).float()
+            scores = refiner.scorer.scores(hidden[start : start + _ROWS]).float()
             total, places = scores.logsumexp(-1, keepdim=True), own[start : start + _ROWS]
             chances += (scores.gather(1, places) - total)[:, 0].tolist()
             scores[:, 0] = -torch.inf  # no text is cut off
@@ -211,7 +211,7 @@ class Reviser:
         # The text has a say in where it ends: the end is less likely while some of it is left.
         ending = torch.full((len(hidden),), -refiner.options.ending)
         ending[ends[torch.tensor([b.last for b in live])] - 1] = 0.0
-        inputs = hidden, refiner.places(following), ending
+        inputs = hidden, refiner.scorer.places(following), ending
         split = zip(*(torch.split(column, _ROWS) for column in inputs), strict=True)
         parts = [self._judged(*part) for part in split]
         best, own, places = (torch.cat(column) for column in zip(*parts, strict=True))
@@ -228,7 +228,7 @@ class Reviser:
 
     def _judged(self, hidden: Tensor, following: Tensor, ending: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Log-probabilities (R,) of the best token and of the ``following`` one; the best's place."""
-        scores = self.refiner.scores(hidden).float()
+        scores = self.refiner.scorer.scores(hidden).float()
         total = scores.logsumexp(-1)
         scores[:, 0] += ending
         best, places = scores.max(-1)

@@ -8,17 +8,11 @@ back onto the slots; the decoder's cross-attention tells when each begins (``tok
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from itertools import pairwise
-from typing import NamedTuple
 
 import torch
-from torch import Tensor
-from torch.nn import functional as F
-from torch.nn.utils.rnn import pad_sequence
 
 from diffusion_asr.acoustics.encoder import AcousticMemory
 from diffusion_asr.decoding.alignment import forced_canvas
@@ -26,27 +20,16 @@ from diffusion_asr.decoding.canvas import collapse, tokens_of
 from diffusion_asr.decoding.causal.alternatives import Reviser
 from diffusion_asr.decoding.causal.model import MAX_TOKENS, CausalRefiner, RefinerState
 from diffusion_asr.decoding.causal.rewriting import Refined, Rewriter
+from diffusion_asr.decoding.causal.scorer import Scorers
 from diffusion_asr.decoding.causal.token_times import token_starts
 from diffusion_asr.decoding.decoder import Decoded, DecodingOptions, TraceStep, check_languages
 from diffusion_asr.decoding.denoiser import CanvasDenoiser
-from diffusion_asr.decoding.diffusion import first_canvas
-from diffusion_asr.decoding.process import SlotNoise
+from diffusion_asr.decoding.drafting import Draft, write_draft
 from diffusion_asr.text.vocabulary import Vocabulary
 
 LOOP = 8  # times that the same one to four tokens follow each other: nobody says that
 LOST = 0.25  # of the draft's tokens: what settles to less has lost its place …
 FEW = 8  # … unless these were few, most of which may be wrong
-_LEAST = -15.0  # log-probability of a token that the draft did not think of at all
-_NEVER = -1e4  # of a text that has more tokens than the draft has slots
-
-
-class Drafted(NamedTuple):
-    """The canvas denoiser's pass, and what tells the log-probability of any piece in it."""
-
-    before: Tensor  # (L,) the canvas that it read
-    decoded: Decoded
-    hidden: Tensor  # (1, L, D)
-    total: Tensor  # (1, L) see ``CanvasDenoiser.likeliest``
 
 
 class CausalDecoder:
@@ -55,8 +38,7 @@ class CausalDecoder:
     def __init__(self, denoiser: CanvasDenoiser, refiner: CausalRefiner, vocabulary: Vocabulary) -> None:
         self.denoiser, self.refiner, self.vocabulary = denoiser, refiner, vocabulary
         self.pieces = {code: torch.tensor(vocabulary.pieces_for(code)) for code in self.languages}
-        self._rewriters: list[Rewriter] = []
-        self._lock = threading.Lock()
+        self.scorers = Scorers(refiner)
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -72,28 +54,11 @@ class CausalDecoder:
 
     @torch.inference_mode()
     def _decode(self, memory: AcousticMemory, language: str, options: DecodingOptions, clip: int) -> Decoded:
-        draft = self._draft(memory, language, options, clip)
+        draft = write_draft(self.denoiser, memory, language, self.pieces[language], options, clip)
         return self._settle(memory, language, draft, options)
 
-    def _draft(self, memory: AcousticMemory, language: str, options: DecodingOptions, clip: int) -> Drafted:
-        """The parallel pass; its prepared state, 40 MB in 30 s, goes before the refiner prepares its own."""
-        denoiser, pieces = self.denoiser, self.pieces[language]
-        state = denoiser.prepare(memory, [language])
-        noise = SlotNoise(options.seed, state.slots.mask.shape[1], len(self.vocabulary))
-        canvas = first_canvas(denoiser, state, options, noise, clip)
-        hidden = denoiser.hidden(canvas, state)
-        best, places, total = denoiser.likeliest(hidden, pieces)
-        decoded = Decoded(
-            pieces[places[0]],
-            best[0].exp(),
-            state.slots.times[0] / memory.frame_rate,
-            denoiser.config.slot_frames / memory.frame_rate,
-            parallel_passes=1,
-        )
-        return Drafted(canvas[0], decoded, hidden, total)
-
     def _settle(
-        self, memory: AcousticMemory, language: str, draft: Drafted, options: DecodingOptions
+        self, memory: AcousticMemory, language: str, draft: Draft, options: DecodingOptions
     ) -> Decoded:
         """At most ``options.steps`` passes, of which the draft is one; None goes on until nothing changes."""
         first, passes = draft.decoded, options.limit(MAX_TOKENS + 1) - 1
@@ -101,7 +66,7 @@ class CausalDecoder:
         if not tokens or not passes:
             return _traced(draft, []) if options.trace else first
         state = self.refiner.prepare(memory, [language])
-        rewriter = self._rewriter(self.pieces[language])
+        rewriter = Rewriter(self.refiner, self.scorers.of(self.pieces[language]))
         found = rewriter.settle(state, tokens, passes)
         found = self._revised(rewriter, state, found, draft, passes)
         settled = self._placed(found, draft)
@@ -114,63 +79,39 @@ class CausalDecoder:
         history = [self._placed(_as_refined(*read), draft) for read in found.history[1:]]
         return _traced(draft, [*history, settled])
 
-    def _rewriter(self, pieces: Tensor) -> Rewriter:
-        """One for each set of pieces: languages that share it share its table (a quarter of 80 MB)."""
-        with self._lock:
-            known = next((r for r in self._rewriters if torch.equal(r.pieces, pieces)), None)
-            if known is None:
-                known = Rewriter(self.refiner, pieces)
-                self._rewriters.append(known)
-            return known
-
     def _revised(
-        self, rewriter: Rewriter, state: RefinerState, found: Refined, draft: Drafted, passes: int
+        self, rewriter: Rewriter, state: RefinerState, found: Refined, draft: Draft, passes: int
     ) -> Refined:
         """Alternatives with the passes that are left, unless the draft will be kept anyway."""
         left = passes - found.steps
         if not found.tokens or left < 1 or self._useless(found.tokens, draft):
             return found
-        reviser = Reviser(rewriter, state, partial(self._chances, draft), self._letters)
+        reviser = Reviser(rewriter, state, draft.text_chances, self._letters)
         better = reviser.revise(found.tokens, left)
         if self._useless(better.tokens, draft):
             return found
         history = found.history + better.history
         return Refined(better.tokens, better.confidence, len(history), history)
 
-    def _chances(self, draft: Drafted, texts: Sequence[Sequence[int]]) -> list[float]:
-        """CTC's log-probability of each text in the draft's slots."""
-        used, slots = self._slot_chances(draft, {token for text in texts for token in text})
-        rows = [torch.searchsorted(used, torch.tensor(text, dtype=torch.long)) for text in texts]
-        slots = slots[0][:, None].expand(-1, len(texts), -1)
-        sizes, counts = torch.full((len(texts),), len(slots)), torch.tensor([len(text) for text in texts])
-        losses = F.ctc_loss(slots, pad_sequence(rows, batch_first=True), sizes, counts, reduction="none")
-        return (-losses).clamp(min=_NEVER).tolist()
-
-    def _slot_chances(self, draft: Drafted, tokens: set[int]) -> tuple[Tensor, Tensor]:
-        """Sorted ids (U,) of null and ``tokens``, and their log-probabilities in the slots, (1, L, U)."""
-        used = torch.tensor(sorted({0, *tokens}))
-        scores = self.denoiser.logits(draft.hidden, used).float()
-        return used, (scores - draft.total[..., None]).clamp(min=_LEAST)
-
     def _letters(self, token: int) -> str:
         """What of a token is a matter of words: not its case, nor its marks and spaces."""
         text = self.vocabulary.bytes_of(token).decode(errors="replace").casefold()
         return "".join(c for c in text if c.isalnum() or not c.isascii())
 
-    def _useless(self, tokens: Sequence[int], draft: Drafted) -> bool:
+    def _useless(self, tokens: Sequence[int], draft: Draft) -> bool:
         """Whether they do not fit the slots, or the refiner went astray."""
         needed = len(tokens) + sum(a == b for a, b in pairwise(tokens))
         canvas = draft.decoded.canvas
         return needed > len(canvas) or astray(tokens, tokens_of(canvas))
 
-    def _placed(self, found: Refined, draft: Drafted) -> Decoded:
+    def _placed(self, found: Refined, draft: Draft) -> Decoded:
         """The tokens on their slots; the draft where they do not fit or the refiner went astray."""
         tokens, first = found.tokens, replace(draft.decoded, causal_passes=found.steps)
         if self._useless(tokens, draft):
             return first
         if not tokens:
             return replace(first, canvas=torch.zeros_like(first.canvas))
-        used, chances = self._slot_chances(draft, set(tokens))
+        used, chances = draft.slot_chances(set(tokens))
         targets = torch.searchsorted(used, torch.tensor([tokens]))
         slots, count = torch.tensor([len(first.canvas)]), torch.tensor([len(tokens)])
         placed = used[forced_canvas(chances, slots, targets, count)[0]]
@@ -205,7 +146,7 @@ def _as_refined(tokens: list[int], settled: list[bool]) -> Refined:
     return Refined(tokens, [1.0 if sure else 0.5 for sure in settled], 0, ())
 
 
-def _traced(draft: Drafted, later: list[Decoded]) -> Decoded:
+def _traced(draft: Draft, later: list[Decoded]) -> Decoded:
     """The last of the passes, with all of them as its trace; the draft leaves every slot open."""
     before, canvas = draft.decoded, draft.before
     nothing = torch.zeros_like(canvas, dtype=torch.bool)

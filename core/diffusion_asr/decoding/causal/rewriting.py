@@ -10,13 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from diffusion_asr.decoding.causal import int8
 from diffusion_asr.decoding.causal.model import (
     END,
     INSERT,
@@ -27,7 +26,7 @@ from diffusion_asr.decoding.causal.model import (
     RefinerState,
     apply_edits,
 )
-from diffusion_asr.decoding.denoiser import BLOCK
+from diffusion_asr.decoding.causal.scorer import PieceScorer
 from diffusion_asr.decoding.layers import PROMPT, DecoderLayer
 
 History = tuple[tuple[list[int], list[bool]], ...]  # the canvas that each pass read, and what was settled
@@ -75,15 +74,16 @@ class Refined:
 class Rewriter:
     """Settles one clip's canvas."""
 
-    def __init__(self, model: CausalRefiner, pieces: Tensor, options: RewriterOptions | None = None) -> None:
-        self.model, self.pieces = model, pieces
+    def __init__(
+        self, model: CausalRefiner, scorer: PieceScorer, options: RewriterOptions | None = None
+    ) -> None:
+        self.model, self.scorer = model, scorer
         self.options = options or RewriterOptions()
-        self._quick = any(isinstance(m, int8.Int8Linear) for m in model.modules())
-        self._tables: list[Any] = []  # by blocks: packing takes copies of what it packs
-        with torch.no_grad():
-            for start in range(0, len(pieces), BLOCK):
-                rows = model.embed_tokens(pieces[start : start + BLOCK]).to(model.embed_prompt.weight.dtype)
-                self._tables.append(int8.pack(rows) if self._quick else rows)
+
+    @property
+    def pieces(self) -> Tensor:
+        """(S,) sorted ids that are scored."""
+        return self.scorer.pieces
 
     @torch.inference_mode()
     def settle(self, state: RefinerState, draft: Sequence[int], most: int) -> Refined:
@@ -106,11 +106,11 @@ class Rewriter:
     def _judge(self, hidden: Tensor, tail: list[int], whole: bool) -> _Verdict:
         """What the model says to a tail; ``hidden`` (n + 1, D): a row a token, and one after the tail."""
         options = self.options
-        chances = self.scores(hidden).float().log_softmax(-1)
+        chances = self.scorer.scores(hidden).float().log_softmax(-1)
         chances[:-1, 0] -= options.ending
         chances[-1, 0] += options.ending * whole
         best, places = chances.max(-1)
-        own = chances.gather(1, self.places([*tail, END])[:, None])[:, 0]
+        own = chances.gather(1, self.scorer.places([*tail, END])[:, None])[:, 0]
         # Operations are about a token that was read, so they stand one row later.
         edits = F.pad(self.model.operation(hidden).argmax(-1)[1:], (0, 1))
         edits = edits.masked_fill((best - own > options.eager) & (edits == KEEP), REPLACE)
@@ -118,17 +118,6 @@ class Rewriter:
         kept = next((n for n in range(len(tail)) if rejected[n]), len(tail))
         clean = self.pieces[places].tolist()
         return _Verdict(kept, own.exp().tolist()[:kept], clean, float(best[kept].exp()), edits.tolist()[:-1])
-
-    def scores(self, hidden: Tensor) -> Tensor:
-        """(R, D) final states to (R, S) scores of ``pieces``."""
-        parts = [int8.linear(hidden, t) if self._quick else hidden @ t.T for t in self._tables]
-        return torch.cat(parts, dim=-1)
-
-    def places(self, tokens: list[int]) -> Tensor:
-        """Columns of the scored pieces; a token that is not scored gets the end's, and is rejected."""
-        ids = torch.tensor(tokens, dtype=torch.long)
-        places = torch.searchsorted(self.pieces, ids).clamp(max=len(self.pieces) - 1)
-        return torch.where(self.pieces[places] == ids, places, 0)
 
 
 class _Verdict(NamedTuple):

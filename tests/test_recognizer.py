@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 import torch
 
-from diffusion_asr.decoding.decoder import Hypothesis
+from diffusion_asr.acoustics.encoder import WhisperEncoder
+from diffusion_asr.decoding.decoder import UNDETERMINED, DecodingOptions, Hypothesis
 from diffusion_asr.errors import AudioError, LanguageError, ModelError
+from diffusion_asr.loading import load_parts
 from diffusion_asr.recognizer import Recognizer
-from diffusion_asr.text.spacing import join
+from diffusion_asr.text.spacing import join_words
 from diffusion_asr.transcript import Transcript
 from tests.support import tiny
 from tests.support.audio_files import sine, write
@@ -44,7 +46,7 @@ def clips(*seconds: float) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def same(a: Hypothesis, b: Hypothesis) -> bool:
-    return (a.text, a.language) == (b.text, b.language) and torch.equal(a.denoised.canvas, b.denoised.canvas)
+    return (a.text, a.language) == (b.text, b.language) and torch.equal(a.decoded.canvas, b.decoded.canvas)
 
 
 # --- encode ------------------------------------------------------------------------------------------------
@@ -87,22 +89,22 @@ def test_encode_refuses_wrong_lengths(asr: Recognizer, lengths: list[int]) -> No
         asr.encode(torch.zeros(2, 16_000), torch.tensor(lengths))
 
 
-# --- denoise -----------------------------------------------------------------------------------------------
+# --- decode ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("init", ["draft", "noise"])
+@pytest.mark.parametrize("start", ["null", "noise"])
 @pytest.mark.parametrize("steps", [None, 1, 3])
-def test_hypotheses(asr: Recognizer, init: Any, steps: int | None) -> None:
+def test_hypotheses(asr: Recognizer, start: str, steps: int | None) -> None:
     memory = asr.encode(*clips(2.0, 0.6, 1.2))
-    found = asr.denoise(memory, ["en", "zh", None], steps, init, trace=True)
+    found = asr.decode(memory, ["en", "zh", None], steps=steps, start=start, trace=True)
     assert [h.language for h in found][:2] == ["en", "zh"]
     assert found[2].language in LANGUAGES
     for hypothesis, frames in zip(found, (100, 30, 60), strict=True):
         slots = (frames + 3) // 4
-        assert hypothesis.denoised.canvas.shape == (slots,)
-        assert len(hypothesis.denoised.trace) == hypothesis.denoised.steps
-        assert steps is None or hypothesis.denoised.steps == steps
-        assert hypothesis.text == join(hypothesis.words)
+        assert hypothesis.decoded.canvas.shape == (slots,)
+        assert len(hypothesis.decoded.trace) == hypothesis.decoded.passes
+        assert steps is None or hypothesis.decoded.passes == steps
+        assert hypothesis.text == join_words(hypothesis.words)
         assert 0 <= hypothesis.confidence <= 1
         assert all(0 <= w.start < w.end for w in hypothesis.words)
         assert all(a.end <= b.start + 1e-6 for a, b in pairwise(hypothesis.words))
@@ -111,35 +113,34 @@ def test_hypotheses(asr: Recognizer, init: Any, steps: int | None) -> None:
 def test_no_word_ends_after_its_clip(asr: Recognizer) -> None:
     """0.5 s are 25 states: seven slots, which would last 0.56 s."""
     memory = asr.encode(*clips(0.5))
-    loud = [asr.denoise(memory, "en", 1, "noise", torch.Generator().manual_seed(n))[0] for n in range(9)]
+    loud = [asr.decode(memory, "en", steps=1, start="noise", seed=n)[0] for n in range(9)]
     ends = [h.words[-1].end for h in loud if h.words]
     assert ends
     assert max(ends) <= 0.5
 
 
-@pytest.mark.parametrize("init", ["draft", "noise"])
+@pytest.mark.parametrize("start", ["null", "noise"])
 @pytest.mark.parametrize("steps", [None, 2])
-def test_a_batch_is_its_clips(asr: Recognizer, init: Any, steps: int | None) -> None:
+def test_a_batch_is_its_clips(asr: Recognizer, start: str, steps: int | None) -> None:
     seconds = (2.0, 0.02, 7.3, 1.1)
     waves, lengths = clips(*seconds)
     languages = ["en", "de", "hi", None]
-    together = asr.denoise(asr.encode(waves, lengths), languages, steps, init)
+    together = asr.decode(asr.encode(waves, lengths), languages, steps=steps, start=start)
     for k, length in enumerate(lengths.tolist()):
         memory = asr.encode(waves[k : k + 1, :length])
-        assert same(asr.denoise(memory, [languages[k]], steps, init)[0], together[k])
+        assert same(asr.decode(memory, [languages[k]], steps=steps, start=start)[0], together[k])
 
 
 def test_the_seed_decides(asr: Recognizer) -> None:
     memory = asr.encode(*clips(3.0))
     before = torch.random.get_rng_state()
 
-    def run(seed: int | None) -> Hypothesis:
-        generator = None if seed is None else torch.Generator().manual_seed(seed)
-        return asr.denoise(memory, "en", 1, "noise", generator)[0]
+    def run(**seed: int) -> Hypothesis:
+        return asr.decode(memory, "en", steps=1, start="noise", **seed)[0]
 
-    assert same(run(3), run(3))
-    assert same(run(None), run(None))
-    assert not same(run(3), run(4))
+    assert same(run(seed=3), run(seed=3))
+    assert same(run(), run())
+    assert not same(run(seed=3), run(seed=4))
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
@@ -152,22 +153,54 @@ def test_detected_languages_are_probabilities(asr: Recognizer) -> None:
     best = [max(row, key=lambda k: row[k]) for row in rows]
     memory = asr.encode(*clips(1.0, 2.0))
     for automatic in (None, "auto", [None, "auto"]):
-        found = asr.denoise(memory, automatic, 1)
+        found = asr.decode(memory, automatic, steps=1)
         assert [h.language for h in found] == best
 
 
 @pytest.mark.parametrize("language", ["xx", "EN", "", ["en", "xx"], ["en"], ["en", "de", "fr"], []])
 def test_wrong_languages_are_refused(asr: Recognizer, language: Any) -> None:
     with pytest.raises(LanguageError):
-        asr.denoise(asr.encode(*clips(0.1, 0.2)), language)
+        asr.decode(asr.encode(*clips(0.1, 0.2)), language)
 
 
-def test_wrong_init_and_steps_are_refused(asr: Recognizer) -> None:
+def test_wrong_options_are_refused(asr: Recognizer) -> None:
     memory = asr.encode(*clips(0.1))
-    with pytest.raises(ValueError, match="'draft' or 'noise', not 'drafft'"):
-        asr.denoise(memory, init="drafft")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="step"):
-        asr.denoise(memory, steps=0)
+    with pytest.raises(ValueError, match="'null', 'noise' or canvases of token ids, not 'nul'"):
+        asr.decode(memory, start="nul")
+    with pytest.raises(ValueError, match="steps must be a whole number of passes, 1 or more"):
+        asr.decode(memory, steps=0)
+    with pytest.raises(TypeError, match="unknown decoding options: init; there are steps, max_steps, start"):
+        asr.decode(memory, init="noise")
+
+
+def test_options_come_as_a_value_as_well_and_changes_on_top(asr: Recognizer) -> None:
+    memory, options = asr.encode(*clips(2.0)), DecodingOptions(steps=3, start="noise", seed=5)
+    (value,), (named,) = asr.decode(memory, "en", options), asr.decode(memory, "en", **_fields(options))
+    assert same(value, named)
+    (changed,) = asr.decode(memory, "en", options, steps=1)
+    assert changed.decoded.passes == 1
+    assert same(changed, asr.decode(memory, "en", start="noise", steps=1, seed=5)[0])
+
+
+def _fields(options: DecodingOptions) -> dict[str, Any]:
+    return {field.name: getattr(options, field.name) for field in fields(options)}
+
+
+def test_a_given_canvas_is_the_first(asr: Recognizer) -> None:
+    memory = asr.encode(*clips(1.0, 2.0))
+    found = asr.decode(memory, "en", start=((5, 5, 0, 6), (7,)), trace=True)
+    first = [h.decoded.trace[0].canvas.tolist() for h in found]
+    assert first == [[5, 5, 0, 6, *[0] * 9], [7, *[0] * 24]]
+
+
+def test_a_model_that_cannot_tell_the_language(asr: Recognizer) -> None:
+    """Its decoder is told so; one that must know the language says it."""
+    deaf = Recognizer(replace(asr.parts, language=None))
+    memory = deaf.encode(*clips(1.0, 0.5))
+    assert deaf.detect_language(memory) == [{}, {}]
+    assert deaf.choose_languages(memory, ["de", None]) == ["de", UNDETERMINED]
+    with pytest.raises(LanguageError, match=f"'{UNDETERMINED}'"):
+        deaf.decode(memory)
 
 
 # --- transcribe --------------------------------------------------------------------------------------------
@@ -196,7 +229,7 @@ def check(found: Transcript, seconds: float) -> None:
     assert found.duration == pytest.approx(seconds, abs=1e-3)
     assert found.segments
     for segment in found.segments:
-        assert segment.text == join(segment.words)
+        assert segment.text == join_words(segment.words)
         assert segment.words
         assert (segment.start, segment.end) == (segment.words[0].start, segment.words[-1].end)
         assert segment.language in LANGUAGES
@@ -208,7 +241,7 @@ def check(found: Transcript, seconds: float) -> None:
 def test_a_recording_longer_than_a_window(asr: Recognizer) -> None:
     samples, told, windows = noise(75.0), [], []
     found = asr.transcribe(
-        samples, language="en", steps=1, init="noise",
+        samples, language="en", steps=1, start="noise",
         progress=lambda done, total: told.append((done, total)),
         on_hypothesis=lambda start, hypothesis: windows.append((start, hypothesis)),
     )  # fmt: skip
@@ -218,14 +251,14 @@ def test_a_recording_longer_than_a_window(asr: Recognizer) -> None:
     assert starts == sorted(starts)
     assert starts[0] == 0.0
     assert all(b - a <= 30.0 for a, b in pairwise(starts))
-    assert all(h.denoised.trace for _, h in windows)
+    assert all(h.decoded.trace for _, h in windows)
     assert [w.text for w in found.words] == [w.text for _, h in windows for w in h.words]
     assert told[-1] == (75.0, 75.0)
     assert [done for done, _ in told] == sorted(done for done, _ in told)
 
 
 def test_windows_do_not_overlap(asr: Recognizer) -> None:
-    found = asr.transcribe(noise(75.0), language="en", steps=1, init="noise")
+    found = asr.transcribe(noise(75.0), language="en", steps=1, start="noise")
     words = list(found.words)
     assert all(a.end <= b.start + 2e-3 for a, b in pairwise(words))
     assert words[-1].end <= found.duration
@@ -234,14 +267,15 @@ def test_windows_do_not_overlap(asr: Recognizer) -> None:
 def test_a_batch_is_its_clips_in_bf16(tmp_path: Path) -> None:
     """A padded batch would round differently there."""
     whole = tiny.parts(tmp_path)
+    assert isinstance(whole.encoder, WhisperEncoder)
     whole.encoder.bfloat16()
     whole.encoder.log_mel.float()
-    whole.denoiser.bfloat16()
+    tiny.canvas_denoiser(whole).bfloat16()
     asr = Recognizer(whole)
     waves, lengths = clips(4.0, 9.1, 2.3, 6.7)
-    together = asr.denoise(asr.encode(waves, lengths), "en", init="noise")
+    together = asr.decode(asr.encode(waves, lengths), "en", start="noise")
     for k, length in enumerate(lengths.tolist()):
-        alone = asr.denoise(asr.encode(waves[k : k + 1, :length]), "en", init="noise")
+        alone = asr.decode(asr.encode(waves[k : k + 1, :length]), "en", start="noise")
         assert same(alone[0], together[k])
 
 
@@ -259,7 +293,7 @@ def test_sources_of_the_same_sound_give_the_same_text(asr: Recognizer, tmp_path:
 
 
 def test_another_sample_rate(asr: Recognizer) -> None:
-    found = asr.transcribe(sine(2.0, 44_100), sample_rate=44_100, language="en", steps=1, init="noise")
+    found = asr.transcribe(sine(2.0, 44_100), sample_rate=44_100, language="en", steps=1, start="noise")
     assert found.duration == pytest.approx(2.0, abs=0.01)
 
 
@@ -282,26 +316,25 @@ def test_impossible_arrays_are_refused(asr: Recognizer, samples: np.ndarray) -> 
 def test_bad_calls_are_refused(asr: Recognizer, tmp_path: Path) -> None:
     with pytest.raises(LanguageError, match=r"'xx'.*en, de, fr, es, hi, zh"):
         asr.transcribe(noise(1.0), language="xx")
-    with pytest.raises(ValueError, match="drafft"):
-        asr.transcribe(noise(1.0), init="drafft")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="nul"):
+        asr.transcribe(noise(1.0), start="nul")
+    with pytest.raises(TypeError, match="init"):
+        asr.transcribe(noise(1.0), init="noise")
     with pytest.raises(AudioError, match=r"absent\.wav"):
         asr.transcribe(tmp_path / "absent.wav")
 
 
-@pytest.mark.parametrize("wrong", [{"init": "drafft"}, {"steps": 0}])
+@pytest.mark.parametrize("wrong", [{"start": "nul"}, {"steps": 0}, {"entropy_bound": -1.0}])
 def test_bad_calls_are_refused_in_silence_too(strict: Recognizer, wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"init|step"):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
         strict.transcribe(np.zeros(16_000, np.float32), **wrong)
 
 
 def test_transcribe_is_repeatable_and_leaves_the_global_generator(asr: Recognizer) -> None:
     before = torch.random.get_rng_state()
-    first = asr.transcribe(noise(4.0), init="noise", steps=2)
-    assert first == asr.transcribe(noise(4.0), init="noise", steps=2)
-    seeded = [
-        asr.transcribe(noise(4.0), init="noise", steps=1, generator=torch.Generator().manual_seed(seed))
-        for seed in (7, 7, 8)
-    ]
+    first = asr.transcribe(noise(4.0), start="noise", steps=2)
+    assert first == asr.transcribe(noise(4.0), start="noise", steps=2)
+    seeded = [asr.transcribe(noise(4.0), start="noise", steps=1, seed=seed) for seed in (7, 7, 8)]
     assert seeded[0] == seeded[1] != seeded[2]
     assert torch.equal(torch.random.get_rng_state(), before)
 
@@ -311,9 +344,8 @@ def test_transcribe_is_repeatable_and_leaves_the_global_generator(asr: Recognize
 
 def test_a_model_folder_transcribes(tmp_path: Path) -> None:
     """In the compute type of this machine, as users have it."""
-    recognizer = Recognizer.from_pretrained(tiny.model(tmp_path))
-    recognizer._detector = tiny.AlwaysSpeech()  # type: ignore[assignment]
-    check(recognizer.transcribe(noise(3.0), steps=1, init="noise"), 3.0)
+    recognizer = eager(load_parts(tiny.model(tmp_path)))
+    check(recognizer.transcribe(noise(3.0), steps=1, start="noise"), 3.0)
     with pytest.raises(ModelError, match="no model 'nothing'"):
         Recognizer.from_pretrained("nothing")
 
@@ -331,8 +363,8 @@ import tests.support.tiny, numpy
 asr = diffusion_asr.Recognizer.from_pretrained(sys.argv[1])
 assert "torch._dynamo" not in sys.modules, "loading a model imports torch's compiler"
 assert asr.transcribe(numpy.zeros(16000, "float32")).text == ""
-asr._detector = tests.support.tiny.AlwaysSpeech()
-assert asr.transcribe(tests.support.tiny.noise(2.0), init="noise", steps=1).segments
+asr = diffusion_asr.Recognizer(asr.parts, detector=tests.support.tiny.AlwaysSpeech())
+assert asr.transcribe(tests.support.tiny.noise(2.0), start="noise", steps=1).segments
 print("done")
 """
 

@@ -1,9 +1,10 @@
-"""The denoising loop, with denoisers that are plain arithmetic."""
+"""The diffusion process and its loop, with denoisers that are plain arithmetic."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -11,15 +12,25 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from diffusion_asr.acoustics.encoder import AcousticMemory
-from diffusion_asr.decoding.canvas import Denoised, Slots, collapse
-from diffusion_asr.decoding.denoiser import PreparedState
-from diffusion_asr.decoding.diffusion import SamplerOptions, UniformSampler
-from diffusion_asr.decoding.process import accept, uniform_noise
+from diffusion_asr.decoding.canvas import Slots, tokens_of
+from diffusion_asr.decoding.options import DecodingOptions
+from diffusion_asr.decoding.process import (
+    DenoisedRows,
+    DiffusionProcess,
+    SlotNoise,
+    StableAndSure,
+    TextRepeats,
+    accept,
+    corrupt,
+    denoise_canvas,
+    entropy_of,
+    given_canvas,
+    noisy_or_null,
+)
 
 SIZE = 11
+Clips = Sequence[tuple[int, int]]  # slots and name of each
 Score = Callable[[Tensor, Tensor], Tensor]
-canvases = st.lists(st.integers(0, 3), max_size=40).map(torch.tensor)
 # Multiples of 1/64, so that sums are exact.
 entropies = st.lists(st.integers(0, 512), min_size=1, max_size=40).map(lambda x: torch.tensor(x) / 64)
 distinct_entropies = st.lists(st.integers(0, 512), min_size=1, max_size=40, unique=True).map(
@@ -29,41 +40,39 @@ bounds = st.integers(0, 4000).map(lambda x: x / 64)
 clip_lists = st.lists(st.tuples(st.integers(1, 12), st.integers(0, 50)), min_size=1, max_size=5)
 
 
-def prepared(clips: Sequence[tuple[int, int]]) -> PreparedState:
-    """A state of clips of (slots, name); the name is in ``acoustics``, for the fake denoisers to read."""
+class Named(NamedTuple):
+    """The state of clips that a fake denoiser tells apart by their names."""
+
+    names: Tensor  # (B,)
+    slots: Slots
+
+
+def prepared(clips: Clips) -> Named:
     slots = torch.tensor([n for n, _ in clips])
     longest = int(slots.max())
-    names = torch.tensor([name for _, name in clips])
-    return PreparedState(
-        (), (), (), (), names[:, None, None].expand(-1, longest, 1), torch.zeros(len(clips), 0, 1),
-        Slots(torch.arange(longest)[None], torch.arange(longest) < slots[:, None]),
-    )  # fmt: skip
+    places = torch.arange(longest)
+    return Named(torch.tensor([name for _, name in clips]), Slots(places[None], places < slots[:, None]))
 
 
 class Fake:
-    """A denoiser that is a function of the clip's name and its canvas; it counts its steps."""
+    """A denoiser that is a function of the clip's name and its canvas; it keeps what it was asked."""
 
     def __init__(self, score: Score) -> None:
         self.score = score
         self.seen: list[Tensor] = []
-        self.hidden: list[Tensor | None] = []
+        self.told: list[Tensor | None] = []
 
-    def prepare(self, memory: AcousticMemory, languages: Sequence[str]) -> PreparedState:
-        raise NotImplementedError
-
-    def denoise(
-        self,
-        canvas: Tensor,
-        state: PreparedState,
-        previous: Tensor | None = None,
-        pieces: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        assert len(canvas) == len(state.slot_mask)
-        assert previous is None or torch.equal(previous[:, 0, 0], state.acoustics[:, 0, 0].float())
+    def hidden(self, canvas: Tensor, state: Named, previous: Tensor | None = None) -> Tensor:
+        assert len(canvas) == len(state.names)
         self.seen.append(canvas.clone())
-        self.hidden.append(previous)
-        scores = self.score(canvas, state.acoustics[:, :1, 0])
-        return scores if pieces is None else scores[..., pieces], state.acoustics.float()
+        self.told.append(previous)
+        return self.score(canvas, state.names[:, None])
+
+    def logits(self, hidden: Tensor, pieces: Tensor | None = None) -> Tensor:
+        return hidden if pieces is None else hidden[..., pieces]
+
+    def conditioning(self, hidden: Tensor, logits: Tensor, pieces: Tensor | None = None) -> Tensor:
+        return torch.full(hidden.shape, float(len(self.seen)))  # the number of the step
 
 
 def restless(canvas: Tensor, names: Tensor) -> Tensor:
@@ -79,31 +88,44 @@ def fixed(canvas: Tensor, names: Tensor) -> Tensor:
     return torch.nn.functional.one_hot(wanted, SIZE).float() * 50
 
 
-def sample(
-    clips: Sequence[tuple[int, int]],
-    score: Score = restless,
-    options: SamplerOptions | None = None,
+def half(canvas: Tensor, names: Tensor) -> Tensor:
+    """Clips of even names are settled at once."""
+    return torch.where((names % 2 == 0)[..., None], fixed(canvas, names), restless(canvas, names))
+
+
+def denoise(
+    clips: Clips,
+    score: Score | Fake = restless,
+    steps: int | None = None,
+    most: int = 8,
+    bound: float = 4.0,
     seed: int = 0,
-    draft: Tensor | None = None,
+    first: Tensor | None = None,
     trace: bool = True,
-) -> list[Denoised]:
-    sampler = UniformSampler(Fake(score), SIZE)
-    generator = torch.Generator().manual_seed(seed)
-    return sampler.sample(prepared(clips), options or SamplerOptions(), generator, draft, trace)
-
-
-def same(a: Denoised, b: Denoised) -> bool:
-    return (
-        torch.equal(a.canvas, b.canvas)
-        and torch.equal(a.confidence, b.confidence)
-        and a.steps == b.steps
-        and len(a.trace) == len(b.trace)
-        and all(
-            torch.equal(getattr(x, name), getattr(y, name))
-            for x, y in zip(a.trace, b.trace, strict=True)
-            for name in ("canvas", "predicted", "confidence", "accepted")
-        )
+    heat: float | None = None,
+    chained: bool = False,
+    pieces: Tensor | None = None,
+) -> DenoisedRows:
+    """From ``first`` or from noise; until the text repeats where no number of ``steps`` is given."""
+    state, fake = prepared(clips), score if isinstance(score, Fake) else Fake(score)
+    longest = state.slots.mask.shape[1]
+    noise = SlotNoise(seed, longest, SIZE)
+    process = DiffusionProcess(
+        noise,
+        bound,
+        temperature=None if heat is None else lambda _left: heat,
+        chained=chained,
+        stop=TextRepeats(state.slots.mask, first) if steps is None else None,
     )
+    canvas = noise.canvas(0).expand(len(clips), -1) if first is None else first
+    return denoise_canvas(fake, state, canvas, process, steps or most, pieces, trace)
+
+
+def row(rows: DenoisedRows, n: int, slots: int) -> tuple[list[int], list[float], int, list[object]]:
+    """A clip's own part of a batch, to compare."""
+    steps = [[x.tolist() for x in (s.canvas, s.predicted, s.confidence, s.accepted)] for s in rows.traces[n]]
+    canvas, confidence = rows.canvas[n, :slots].tolist(), rows.confidence[n, :slots].tolist()
+    return canvas, confidence, rows.passes[n], list(steps)
 
 
 # --- acceptance --------------------------------------------------------------------------------------------
@@ -164,7 +186,9 @@ def test_accept_keeps_no_slot_over_a_surer_one() -> None:
 
 
 def drawn(length: int, size: int, steps: int, seed: int) -> Tensor:
-    return uniform_noise(length, size, steps, torch.Generator().manual_seed(seed))
+    """(steps + 1, length) all canvases of a decoding."""
+    noise = SlotNoise(seed, length, size)
+    return torch.cat([noise.canvas(step) for step in range(steps + 1)])
 
 
 @settings(max_examples=100, deadline=None)
@@ -192,22 +216,55 @@ def test_noise_does_not_depend_on_the_number_of_steps() -> None:
     assert torch.equal(drawn(20, 1000, 2, 0), drawn(20, 1000, 8, 0)[:3])
 
 
-# --- collapse ----------------------------------------------------------------------------------------------
+def test_draws_follow_the_distribution_and_are_the_same_for_every_clip() -> None:
+    chances = torch.tensor([0.5, 0.3, 0.15, 0.05])
+    logits = chances.log().expand(2, 8000, 4)
+    noise = SlotNoise(0, 8000, 4)
+    found = noise.draw(1, logits)
+    assert torch.equal(found[0], found[1])
+    shares = torch.bincount(found[0], minlength=4) / 8000
+    torch.testing.assert_close(shares, chances, atol=0.02, rtol=0)
+    assert torch.equal(found, SlotNoise(0, 8000, 4).draw(1, logits))
+    assert not torch.equal(found, noise.draw(2, logits))
+    assert not torch.equal(found, SlotNoise(1, 8000, 4).draw(1, logits))
 
 
-@settings(max_examples=200, deadline=None)
-@given(canvases)
-def test_collapse_gives_the_runs_of_a_canvas(canvas: Tensor) -> None:
-    runs = collapse(canvas)
-    painted = torch.zeros(len(canvas), dtype=torch.long)
-    for token, first, last in runs:
-        assert token != 0
-        assert first <= last
-        painted[first : last + 1] = token
-    assert torch.equal(painted, canvas.long())
-    for (a, _, end), (b, start, _) in pairwise(runs):
-        assert end < start
-        assert a != b or start > end + 1  # equal neighbours have a null between them
+def test_the_forward_process_noises_a_share_of_the_slots() -> None:
+    clean = torch.full((400, 50), 9)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        noisy, chosen = corrupt(clean, torch.full((400, 1), 0.3), 8)
+    assert torch.equal(noisy == 9, ~chosen)
+    assert float(chosen.float().mean()) == pytest.approx(0.3, abs=0.02)
+    assert noisy[chosen].bincount(minlength=8).min() > 0.8 * chosen.sum() / 8
+
+
+def test_some_clips_start_from_null_in_training() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        canvases = noisy_or_null(2000, 30, SIZE, 0.25)
+    null = ~canvases.any(-1)
+    assert float(null.float().mean()) == pytest.approx(0.25, abs=0.03)
+    assert canvases[~null].unique().tolist() == list(range(SIZE))
+
+
+# --- a given canvas ----------------------------------------------------------------------------------------
+
+
+def test_a_given_canvas_is_filled_up_with_nulls() -> None:
+    options = DecodingOptions(start=((3, 0, 5), (7,)))
+    found = [given_canvas(options, clip, 4) for clip in (0, 1)]
+    assert [None if c is None else c.tolist() for c in found] == [[[3, 0, 5, 0]], [[7, 0, 0, 0]]]
+    for start in ("null", "noise"):
+        assert given_canvas(DecodingOptions(start=start), 0, 4) is None  # type: ignore[arg-type]
+
+
+def test_canvases_that_do_not_fit_are_refused() -> None:
+    options = DecodingOptions(start=((3, 0, 5),))
+    with pytest.raises(ValueError, match="start holds 1 canvases: give one for each clip"):
+        given_canvas(options, 1, 4)
+    with pytest.raises(ValueError, match="start's canvas 0 has 3 slots, the clip 2: give no more"):
+        given_canvas(options, 0, 2)
 
 
 # --- the loop ----------------------------------------------------------------------------------------------
@@ -215,150 +272,172 @@ def test_collapse_gives_the_runs_of_a_canvas(canvas: Tensor) -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(clip_lists, st.integers(1, 9), st.booleans())
-def test_a_number_of_steps_is_kept_exactly(clips: list[tuple[int, int]], steps: int, drafted: bool) -> None:
-    draft = torch.zeros(len(clips), max(n for n, _ in clips), dtype=torch.long) if drafted else None
+def test_a_number_of_steps_is_kept_exactly(clips: Clips, steps: int, drafted: bool) -> None:
+    first = torch.zeros(len(clips), max(n for n, _ in clips), dtype=torch.long) if drafted else None
     for score in (fixed, restless):
-        found = sample(clips, score, SamplerOptions(steps=steps), draft=draft)
-        assert [clip.steps for clip in found] == [steps] * len(clips)
-        assert [len(clip.trace) for clip in found] == [steps] * len(clips)
+        found = denoise(clips, score, steps, first=first)
+        assert found.passes == [steps] * len(clips)
+        assert [len(trace) for trace in found.traces] == [steps] * len(clips)
 
 
 @settings(max_examples=50, deadline=None)
 @given(clip_lists, st.integers(1, 9), st.floats(0, 100))
-def test_early_exit_is_never_after_the_limit(clips: list[tuple[int, int]], most: int, bound: float) -> None:
-    options = SamplerOptions(max_steps=most, entropy_bound=bound)
-    for (slots, _), clip in zip(clips, sample(clips, options=options), strict=True):
-        assert 1 <= clip.steps <= most
-        assert [step.step for step in clip.trace] == list(range(1, clip.steps + 1))
-        assert clip.canvas.shape == clip.confidence.shape == (slots,)
-        assert torch.equal(clip.trace[-1].predicted, clip.canvas)
-        assert torch.equal(clip.trace[-1].confidence, clip.confidence)
-        assert bool(((clip.confidence > 0) & (clip.confidence <= 1)).all())
-        texts = [[token for token, _, _ in collapse(step.predicted)] for step in clip.trace]
+def test_early_exit_is_never_after_the_limit(clips: Clips, most: int, bound: float) -> None:
+    found = denoise(clips, most=most, bound=bound)
+    assert found.canvas.shape == found.confidence.shape == (len(clips), max(n for n, _ in clips))
+    for n, (slots, _) in enumerate(clips):
+        trace, passes = found.traces[n], found.passes[n]
+        assert 1 <= passes <= most
+        assert [step.step for step in trace] == list(range(1, passes + 1))
+        assert {step.kind for step in trace} == {"parallel"}
+        assert torch.equal(trace[-1].predicted, found.canvas[n, :slots])
+        assert torch.equal(trace[-1].confidence, found.confidence[n, :slots])
+        assert bool(((trace[-1].confidence > 0) & (trace[-1].confidence <= 1)).all())
+        texts = [tokens_of(step.predicted) for step in trace]
         assert all(a != b for a, b in pairwise(texts[:-1]))  # it would have left earlier
-        assert clip.steps == most or texts[-1] == texts[-2]
+        assert passes == most or texts[-1] == texts[-2]
 
 
 @settings(max_examples=50, deadline=None)
 @given(clip_lists, st.booleans())
-def test_a_settled_clip_leaves_after_two_steps(clips: list[tuple[int, int]], drafted: bool) -> None:
-    draft = torch.ones(len(clips), max(n for n, _ in clips), dtype=torch.long) if drafted else None
-    for (slots, name), clip in zip(clips, sample(clips, fixed, draft=draft), strict=True):
-        assert clip.steps <= 2
-        assert clip.canvas.tolist() == [(n * 7 + name) % SIZE for n in range(slots)]
-        assert clip.confidence.min() > 0.999
+def test_a_settled_clip_is_done_after_two_steps(clips: Clips, drafted: bool) -> None:
+    first = torch.ones(len(clips), max(n for n, _ in clips), dtype=torch.long) if drafted else None
+    found = denoise(clips, fixed, first=first)
+    for n, (slots, name) in enumerate(clips):
+        assert found.passes[n] <= 2
+        assert found.canvas[n, :slots].tolist() == [(slot * 7 + name) % SIZE for slot in range(slots)]
+        assert found.confidence[n, :slots].min() > 0.999
 
 
-def test_a_draft_that_is_right_takes_one_step_and_noise_two() -> None:
-    draft = (torch.arange(9) * 7 + 4)[None] % SIZE
-    assert sample([(9, 4)], fixed, draft=draft)[0].steps == 1
-    assert sample([(9, 4)], fixed)[0].steps == 2
+def test_a_known_canvas_that_is_right_takes_one_step_and_noise_two() -> None:
+    right = (torch.arange(9) * 7 + 4)[None] % SIZE
+    assert denoise([(9, 4)], fixed, first=right).passes == [1]
+    assert denoise([(9, 4)], fixed).passes == [2]
 
 
-def test_the_draft_is_the_first_canvas() -> None:
-    draft = torch.tensor([[1, 2, 3, 4], [5, 6, 7, 8]])
-    found = sample([(4, 1), (3, 2)], draft=draft)
-    assert found[0].trace[0].canvas.tolist() == [1, 2, 3, 4]
-    assert found[1].trace[0].canvas.tolist() == [5, 6, 7]
-    first = drawn(4, SIZE, SamplerOptions().limit, 0)[0]
-    assert torch.equal(sample([(4, 1)])[0].trace[0].canvas, first)
+def test_the_first_canvas_is_read_first() -> None:
+    first = torch.tensor([[1, 2, 3, 4], [5, 6, 7, 8]])
+    found = denoise([(4, 1), (3, 2)], first=first)
+    assert [trace[0].canvas.tolist() for trace in found.traces] == [[1, 2, 3, 4], [5, 6, 7]]
 
 
 @settings(max_examples=50, deadline=None)
 @given(clip_lists, st.floats(0, 30), st.integers(0, 99))
-def test_the_rest_is_redrawn(clips: list[tuple[int, int]], bound: float, seed: int) -> None:
-    options = SamplerOptions(steps=4, entropy_bound=bound)
+def test_the_rest_is_redrawn(clips: Clips, bound: float, seed: int) -> None:
     noise = drawn(max(n for n, _ in clips), SIZE, 4, seed)
-    for (slots, _), clip in zip(clips, sample(clips, options=options, seed=seed), strict=True):
-        for before, after in pairwise(clip.trace):
+    found = denoise(clips, steps=4, bound=bound, seed=seed)
+    for (slots, _), trace in zip(clips, found.traces, strict=True):
+        assert torch.equal(trace[0].canvas, noise[0, :slots])
+        for before, after in pairwise(trace):
             redrawn = noise[before.step, :slots]
             assert torch.equal(after.canvas, torch.where(before.accepted, before.predicted, redrawn))
             assert before.accepted.any()
 
 
+@settings(max_examples=50, deadline=None)
+@given(clip_lists, st.integers(0, 99))
+def test_the_answer_is_the_likeliest_canvas_also_where_tokens_are_drawn(clips: Clips, seed: int) -> None:
+    found = denoise(clips, steps=3, bound=1e9, seed=seed, heat=2.0)
+    for (slots, name), trace in zip(clips, found.traces, strict=True):
+        for step in trace:
+            scores = restless(step.canvas[None], torch.tensor([[name]]))[0]
+            assert torch.equal(step.predicted, scores.argmax(-1))
+        assert bool(trace[0].accepted.all())
+        assert len(trace[0].canvas) == slots
+    hot = [int((t[1].canvas != t[0].predicted).sum()) for t in found.traces]
+    cold = denoise(clips, steps=3, bound=1e9, seed=seed).traces
+    assert all(torch.equal(t[1].canvas, t[0].predicted) for t in cold)
+    assert sum(slots for slots, _ in clips) < 20 or sum(hot) > 0
+
+
 @settings(max_examples=100, deadline=None)
-@given(clip_lists, st.integers(0, 99), st.sampled_from([None, 1, 3]), st.booleans())
+@given(clip_lists, st.integers(0, 99), st.sampled_from([None, 1, 3]), st.booleans(), st.booleans())
 def test_the_batch_does_not_change_a_clip(
-    clips: list[tuple[int, int]], seed: int, steps: int | None, drafted: bool
+    clips: Clips, seed: int, steps: int | None, drafted: bool, hot: bool
 ) -> None:
     longest = max(n for n, _ in clips)
-    draft = torch.arange(longest).expand(len(clips), -1) % SIZE if drafted else None
-    options = SamplerOptions(steps=steps, entropy_bound=3.0)
-    together = sample(clips, options=options, seed=seed, draft=draft)
-    for clip, found in zip(clips, together, strict=True):
-        own = None if draft is None else draft[:1, : clip[0]]
-        assert same(sample([clip], options=options, seed=seed, draft=own)[0], found)
+    first = torch.arange(longest).expand(len(clips), -1) % SIZE if drafted else None
+    heat = 3.0 if hot else None
+    together = denoise(clips, half, steps, bound=3.0, seed=seed, first=first, heat=heat)
+    for n, (slots, name) in enumerate(clips):
+        own = None if first is None else first[:1, :slots]
+        alone = denoise([(slots, name)], half, steps, bound=3.0, seed=seed, first=own, heat=heat)
+        assert row(alone, 0, slots) == row(together, n, slots)
 
 
-def test_self_conditioning_follows_its_clip() -> None:
-    """``Fake`` checks that each clip gets its own hidden states back while others leave the batch."""
-
-    def half(canvas: Tensor, names: Tensor) -> Tensor:
-        return torch.where((names % 2 == 0)[..., None], fixed(canvas, names), restless(canvas, names))
-
-    fake = Fake(half)
+def test_a_clip_that_is_done_stays_as_it_is() -> None:
     clips = [(6, 0), (12, 1), (5, 2), (9, 3)]
-    generator = torch.Generator().manual_seed(0)
-    UniformSampler(fake, SIZE).sample(prepared(clips), SamplerOptions(entropy_bound=0.5), generator)
-    assert fake.hidden[0] is None
-    assert all(hidden is not None for hidden in fake.hidden[1:])
-    assert len(fake.seen[0]) == 4
-    assert len(fake.seen[2]) == 2  # the two settled ones have left
+    fake = Fake(half)
+    found = denoise(clips, fake, bound=0.5)
+    assert [found.passes[n] for n in (0, 2)] == [2, 2]
+    assert max(found.passes) == len(fake.seen) > 2
+    for n in (0, 2):  # it goes through with the others, but nothing of it changes
+        assert all(torch.equal(canvas[n], fake.seen[2][n]) for canvas in fake.seen[3:])
+        assert torch.equal(found.canvas[n, : clips[n][0]], found.traces[n][-1].predicted)
+
+
+@pytest.mark.parametrize("chained", [False, True])
+def test_steps_are_told_of_the_first_one_or_of_the_one_before(chained: bool) -> None:
+    fake = Fake(restless)
+    denoise([(6, 1), (3, 2)], fake, steps=4, chained=chained)
+    assert fake.told[0] is None
+    told = [int(given[0, 0, 0]) for given in fake.told if given is not None]
+    assert told == ([1, 2, 3] if chained else [1, 1, 1])
 
 
 def test_a_trace_is_kept_only_if_asked_for() -> None:
-    with_trace, without = sample([(8, 3)]), sample([(8, 3)], trace=False)
-    assert without[0].trace == ()
-    assert torch.equal(with_trace[0].canvas, without[0].canvas)
-    assert with_trace[0].steps == without[0].steps == len(with_trace[0].trace)
+    with_trace, without = denoise([(8, 3)]), denoise([(8, 3)], trace=False)
+    assert without.traces == [[]]
+    assert torch.equal(with_trace.canvas, without.canvas)
+    assert with_trace.passes == without.passes == [len(with_trace.traces[0])]
 
 
 def test_the_seed_decides_and_the_global_generator_does_not() -> None:
     clips = [(12, 5), (7, 8)]
-    options = SamplerOptions(steps=3, entropy_bound=0.5)
     before = torch.random.get_rng_state()
-    first = sample(clips, options=options, seed=1)
+    first = denoise(clips, steps=3, bound=0.5, seed=1, heat=1.5)
     assert torch.equal(torch.random.get_rng_state(), before)
     torch.rand(1)
-    second, third = sample(clips, options=options, seed=1), sample(clips, options=options, seed=2)
-    assert all(same(a, b) for a, b in zip(first, second, strict=True))
-    assert not all(same(a, b) for a, b in zip(first, third, strict=True))
-
-
-def test_results_do_not_hold_the_batch() -> None:
-    """A clip's tensors are its own: changing one leaves the others alone."""
-    found = sample([(5, 1), (5, 1)])
-    with torch.inference_mode():
-        found[0].canvas.fill_(9)
-    assert torch.equal(found[1].canvas, sample([(5, 1)])[0].canvas)
-    assert torch.equal(found[0].trace[-1].predicted, found[1].canvas)
-
-
-# --- options -----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("wrong", [{"steps": 0}, {"steps": -1}, {"max_steps": 0}])
-def test_no_steps_are_refused(wrong: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match="at least one denoising step"):
-        SamplerOptions(**wrong)
-
-
-@pytest.mark.parametrize("bound", [-1.0, float("nan")])
-def test_a_bound_that_accepts_nothing_is_refused(bound: float) -> None:
-    with pytest.raises(ValueError, match="entropy_bound"):
-        SamplerOptions(entropy_bound=bound)
-
-
-def test_limit() -> None:
-    assert SamplerOptions().limit == SamplerOptions().max_steps
-    assert SamplerOptions(steps=20).limit == 20
+    second, third = (denoise(clips, steps=3, bound=0.5, seed=seed, heat=1.5) for seed in (1, 2))
+    for n, (slots, _) in enumerate(clips):
+        assert row(first, n, slots) == row(second, n, slots)
+    assert any(row(first, n, slots) != row(third, n, slots) for n, (slots, _) in enumerate(clips))
 
 
 def test_only_the_given_pieces_are_written() -> None:
     pieces = torch.tensor([0, 2, 5, 7])
-    generator = torch.Generator().manual_seed(0)
-    state = prepared([(9, 1)])
-    (clip,) = UniformSampler(Fake(restless), SIZE).sample(state, SamplerOptions(3), generator, pieces=pieces)
-    free = UniformSampler(Fake(restless), SIZE).sample(state, SamplerOptions(3), generator)[0]
-    assert set(clip.canvas.tolist()) <= set(pieces.tolist())
-    assert not set(free.canvas.tolist()) <= set(pieces.tolist())
+    found = denoise([(9, 1)], steps=3, pieces=pieces, heat=3.0, bound=1e9)
+    free = denoise([(9, 1)], steps=3)
+    assert set(found.canvas[0].tolist()) <= set(pieces.tolist())
+    assert all(set(step.canvas.tolist()) <= set(pieces.tolist()) for step in found.traces[0][1:])
+    assert not set(free.canvas[0].tolist()) <= set(pieces.tolist())
+
+
+# --- when to stop ------------------------------------------------------------------------------------------
+
+
+def test_padding_is_no_part_of_a_text_that_repeats() -> None:
+    mask = torch.tensor([[True, True, True], [True, False, False]])
+    stop = TextRepeats(mask, torch.tensor([[1, 1, 2], [3, 4, 4]]))
+    nothing = torch.zeros(2, 3)
+    assert stop(torch.tensor([[1, 2, 2], [3, 9, 9]]), nothing).tolist() == [True, True]
+    assert stop(torch.tensor([[1, 2, 1], [3, 1, 1]]), nothing).tolist() == [False, True]
+    assert TextRepeats(mask)(torch.tensor([[1, 2, 2], [3, 9, 9]]), nothing).tolist() == [False, False]
+
+
+def test_stable_and_sure_needs_both() -> None:
+    stop = StableAndSure(2, 0.5)
+    sure, unsure = torch.full((1, 4), 0.1), torch.full((1, 4), 0.9)
+    one, other = torch.ones(1, 4), torch.zeros(1, 4)
+    answers = [(other, sure), (one, sure), (one, sure), (one, unsure), (one, sure), (other, sure)]
+    assert [bool(stop(*each)) for each in answers] == [False, False, False, False, True, False]
+    assert bool(StableAndSure(0, 0.5)(one, sure))
+    assert not bool(StableAndSure(0, 0.5)(one, unsure))
+
+
+def test_entropy_is_that_of_the_distribution() -> None:
+    logits = torch.randn(3, 5, 7, generator=torch.Generator().manual_seed(0))
+    expected = torch.distributions.Categorical(logits=logits).entropy()  # type: ignore[no-untyped-call]
+    torch.testing.assert_close(entropy_of(logits), expected)
+    one = torch.tensor([0.0, -torch.inf])
+    assert float(entropy_of(one)) == 0.0

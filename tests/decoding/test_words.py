@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import pairwise
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
 from diffusion_asr.decoding.calibration import RAMP, Calibration
-from diffusion_asr.decoding.canvas import Denoised, collapse
+from diffusion_asr.decoding.canvas import tokens_of
+from diffusion_asr.decoding.decoder import Decoded
 from diffusion_asr.decoding.words import TAIL, to_words, tokens
-from diffusion_asr.text.spacing import join
+from diffusion_asr.text.spacing import join_words
 from diffusion_asr.text.vocabulary import Vocabulary
 from diffusion_asr.transcript import Word
 from tests.support import tiny
-from tests.support.tiny import HANZI, canvas_of, denoised
+from tests.support.tiny import HANZI, SLOT, canvas_of, decoded
 
-SLOT = 0.08
 REAL = (
     ("en", "Don't say \"no\", it's 3 o'clock - OK?"),
     ("en", "He paid $5.50 (or 10%) for the mother-in-law's book."),
@@ -45,25 +43,21 @@ def real() -> Vocabulary:
     return tiny.real_vocabulary()
 
 
-def times_of(canvas: Tensor) -> Tensor:
-    return (torch.arange(len(canvas)) + 0.5) * SLOT
-
-
-def words_of(clip: Denoised, vocabulary: Vocabulary) -> tuple[Word, ...]:
-    return to_words(clip, times_of(clip.canvas), SLOT, SLOT * len(clip.canvas), vocabulary, Calibration())
+def words_of(clip: Decoded, vocabulary: Vocabulary) -> tuple[Word, ...]:
+    return to_words(clip, SLOT * len(clip.canvas), vocabulary, Calibration())
 
 
 def spoken(text: str, language: str, vocabulary: Vocabulary, hold: int = 1) -> list[str]:
     """The words of a text that is perfectly recognised."""
     canvas = canvas_of(vocabulary.encode(text, language), hold)
-    return [word.text for word in words_of(denoised(canvas), vocabulary)]
+    return [word.text for word in words_of(decoded(canvas), vocabulary)]
 
 
 def rejoined(text: str, language: str, vocabulary: Vocabulary) -> tuple[str, str]:
     """What the words say, and what the tokens say."""
     canvas = canvas_of(vocabulary.encode(text, language))
-    heard = vocabulary.decode(token for token, _, _ in collapse(canvas))
-    return join(words_of(denoised(canvas), vocabulary)), heard
+    heard = vocabulary.decode(tokens_of(canvas))
+    return join_words(words_of(decoded(canvas), vocabulary)), heard
 
 
 # --- grouping ----------------------------------------------------------------------------------------------
@@ -103,18 +97,18 @@ def test_hanzi_spelled_in_bytes(vocabulary: Vocabulary, text: str, words: list[s
 
 def test_nothing_is_no_words(vocabulary: Vocabulary) -> None:
     for canvas in (torch.zeros(0, dtype=torch.long), torch.zeros(9, dtype=torch.long)):
-        assert words_of(denoised(canvas), vocabulary) == ()
-    assert join(()) == ""
+        assert words_of(decoded(canvas), vocabulary) == ()
+    assert join_words(()) == ""
 
 
 def test_spaces_alone_are_no_words(vocabulary: Vocabulary) -> None:
     space = vocabulary.encode(" x", "en")[0]
-    assert words_of(denoised(torch.tensor([0, space, 0, space, space])), vocabulary) == ()
+    assert words_of(decoded(torch.tensor([0, space, 0, space, space])), vocabulary) == ()
 
 
 def test_a_token_spans_its_run_and_is_as_sure_as_its_surest_slot(vocabulary: Vocabulary) -> None:
     a, b = vocabulary.encode("xy", "en")[-2:]
-    clip = Denoised(torch.tensor([0, a, a, 0, a, b, b]), torch.tensor([0.9, 0.2, 0.5, 0.9, 0.3, 0.4, 0.1]), 1)
+    clip = decoded(torch.tensor([0, a, a, 0, a, b, b]), torch.tensor([0.9, 0.2, 0.5, 0.9, 0.3, 0.4, 0.1]))
     found = [(t.data, t.first, t.last, round(t.probability, 6)) for t in tokens(clip, vocabulary)]
     assert found == [(b"x", 1, 2, 0.5), (b"x", 4, 4, 0.3), (b"y", 5, 6, 0.4)]
 
@@ -130,7 +124,7 @@ canvases = st.lists(st.one_of(st.just(0), st.integers(0, 10_000)), min_size=1, m
 def test_times_are_in_order_and_in_the_clip(vocabulary: Vocabulary, slots: list[int], seed: int) -> None:
     canvas = torch.tensor(slots) % len(vocabulary)
     confidence = torch.rand(len(slots), generator=torch.Generator().manual_seed(seed))
-    words = words_of(Denoised(canvas, confidence, 1), vocabulary)
+    words = words_of(decoded(canvas, confidence), vocabulary)
     for word in words:
         assert word.text.strip() == word.text != ""
         assert word.confidence is not None
@@ -138,13 +132,13 @@ def test_times_are_in_order_and_in_the_clip(vocabulary: Vocabulary, slots: list[
         assert 0 <= word.start < word.end <= len(slots) * SLOT + 1e-3
     for before, after in pairwise(words):
         assert before.end <= after.start + 1e-3
-    assert join(words).replace(" ", "") == "".join(w.text for w in words).replace(" ", "")
+    assert join_words(words).replace(" ", "") == "".join(w.text for w in words).replace(" ", "")
 
 
 def test_a_word_rings_on_but_not_into_the_next(vocabulary: Vocabulary) -> None:
     ids = vocabulary.encode("x", "en")  # a space, an x
     canvas = torch.tensor([0, *ids, *[0] * 10, *ids, 0, *ids])
-    first, second, third = words_of(denoised(canvas), vocabulary)
+    first, second, third = words_of(decoded(canvas), vocabulary)
     assert (first.start, first.end) == pytest.approx((1 * SLOT, 3 * SLOT + TAIL))
     assert (second.start, second.end) == pytest.approx((13 * SLOT, 16 * SLOT))
     assert (third.start, third.end) == pytest.approx((16 * SLOT, 18 * SLOT))
@@ -152,23 +146,17 @@ def test_a_word_rings_on_but_not_into_the_next(vocabulary: Vocabulary) -> None:
 
 def test_surer_words_have_more_confidence(vocabulary: Vocabulary) -> None:
     canvas = canvas_of(vocabulary.encode("x", "en"))
-    sure, unsure = (words_of(denoised(canvas, p), vocabulary)[0].confidence for p in (0.9, 0.2))
+    sure, unsure = (words_of(decoded(canvas, p), vocabulary)[0].confidence for p in (0.9, 0.2))
     assert sure is not None
     assert unsure is not None
     assert sure > unsure
 
 
-@given(st.floats(-1e6, 0), st.floats(0, 100), st.floats(-100, 100))
-def test_calibrated_confidence_is_a_probability(x: float, a: float, b: float) -> None:
-    assert 0 <= Calibration(a, b)(x) <= 1
-
-
 def test_a_lag_moves_words_but_not_the_first_and_none_beyond_the_clip(vocabulary: Vocabulary) -> None:
     canvas = canvas_of([n for _ in range(20) for n in vocabulary.encode("the", "en")], 3)
-    times = times_of(canvas)
-    clip, seconds = denoised(canvas), SLOT * len(canvas)
+    clip, seconds = decoded(canvas), SLOT * len(canvas)
     scales = (Calibration(), Calibration(lag=0.4))
-    plain, late = (to_words(clip, times, SLOT, seconds, vocabulary, scale) for scale in scales)
+    plain, late = (to_words(clip, seconds, vocabulary, scale) for scale in scales)
     assert [w.text for w in plain] == [w.text for w in late]
     moved = [b.start - a.start for a, b in zip(plain, late, strict=True)]
     assert moved[0] == 0.0
@@ -179,9 +167,19 @@ def test_a_lag_moves_words_but_not_the_first_and_none_beyond_the_clip(vocabulary
     assert all(a.end <= b.start + 1e-9 for a, b in pairwise(late))
 
 
+def test_words_start_where_they_are_told_to_and_end_before_the_next(real: Vocabulary) -> None:
+    one, two, three = (real.encode(text, "en")[0] for text in (" one", " two", " three"))
+    canvas = torch.tensor([0, one, 0, 0, two, 0, 0, 0, three, 0])
+    told = decoded(canvas, 1.0, starts=(0.05, 0.1, 0.72))
+    found = to_words(told, 0.8, real, Calibration(lag=0.3))
+    assert [word.start for word in found] == [0.05, 0.1, 0.72]
+    assert all(a.end <= b.start for a, b in pairwise(found))
+    assert all(word.start <= word.end <= 0.8 for word in found)
+
+
 def test_an_uncalibrated_word_is_as_sure_as_its_tokens(vocabulary: Vocabulary) -> None:
     canvas = canvas_of(vocabulary.encode("x", "en"))
-    assert words_of(denoised(canvas, 1.0), vocabulary)[0].confidence == pytest.approx(1.0, abs=0.01)
+    assert words_of(decoded(canvas, 1.0), vocabulary)[0].confidence == pytest.approx(1.0, abs=0.01)
 
 
 # --- text --------------------------------------------------------------------------------------------------
@@ -232,21 +230,3 @@ def test_words_make_chinese_text_without_spaces(vocabulary: Vocabulary, text: st
 )
 def test_spaces_next_to_hanzi_go(vocabulary: Vocabulary, heard: str, joined: str) -> None:
     assert rejoined(heard, "zh", vocabulary) == (joined, heard)
-
-
-def word(text: str) -> Word:
-    return Word(text, 0.0, 1.0)
-
-
-@pytest.mark.parametrize(
-    ("texts", "whole"),
-    [
-        (["a", "b."], "a b."),
-        (["你", "好，", "Python", "写。"], "你好，Python写。"),
-        (["好。", "好"], "好。好"),
-        (["a.", "b"], "a. b"),
-        (["नमस्ते", "।"], "नमस्ते ।"),
-    ],
-)
-def test_join(texts: Sequence[str], whole: str) -> None:
-    assert join(tuple(word(t) for t in texts)) == whole

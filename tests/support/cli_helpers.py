@@ -17,8 +17,7 @@ from typer.testing import CliRunner, Result
 
 from diffusion_asr.audio.files import AudioWarning
 from diffusion_asr.cli import app
-from diffusion_asr.decoding.canvas import Denoised, TraceStep
-from diffusion_asr.decoding.decoder import Hypothesis
+from diffusion_asr.decoding.decoder import Decoded, Hypothesis, TraceStep
 from diffusion_asr.errors import AudioError, LanguageError
 from diffusion_asr.recognizer import Recognizer
 from diffusion_asr.text.vocabulary import Vocabulary
@@ -87,10 +86,12 @@ def hypothesis() -> Hypothesis:
     kept = torch.tensor([True, False, False, False])
     nothing = torch.zeros(4, dtype=torch.long)
     steps = (
-        TraceStep(1, nothing, nothing, confidence, kept),
-        TraceStep(2, nothing, canvas, confidence, ~nothing.bool()),
+        TraceStep("parallel", 1, nothing, nothing, confidence, kept),
+        TraceStep("causal", 2, nothing, canvas, confidence, ~nothing.bool()),
     )
-    return Hypothesis("guten Tag", (), "de", 0.5, Denoised(canvas, confidence, 2, steps))
+    times = (torch.arange(4) + 0.5) * 0.08
+    clip = Decoded(canvas, confidence, times, 0.08, parallel_passes=1, causal_passes=1, trace=steps)
+    return Hypothesis("guten Tag", (), "de", 0.5, clip)
 
 
 def main() -> None:

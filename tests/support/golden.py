@@ -23,7 +23,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "default": {},
     "steps 1": {"steps": 1},
     "steps 8": {"steps": 8},
-    "noise 8": {"steps": 8, "init": "noise"},
+    "noise 8": {"steps": 8, "start": "noise"},
 }
 
 
@@ -35,9 +35,9 @@ def precision(recognizer: Recognizer) -> str:
 def decode_clip(recognizer: Recognizer, clip: Path, way: str) -> dict[str, Any]:
     """Text, words, confidence and passes of one clip, decoded one way."""
     memory = recognizer.encode(torch.from_numpy(audio.read(clip))[None])
-    (found,) = recognizer.denoise(memory, clip.name[:2], **WAYS[way])
+    (found,) = recognizer.decode(memory, clip.name[:2], **WAYS[way])
     words = [[w.text, w.start, w.end, w.confidence] for w in found.words]
-    passes = found.denoised.steps
+    passes = found.decoded.passes
     return {"text": found.text, "confidence": found.confidence, "passes": passes, "words": words}
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from diffusion_asr.audio import files as audio
 from diffusion_asr.audio.files import SAMPLE_RATE
+from diffusion_asr.decoding.options import DecodingOptions
 from diffusion_asr.meeting import Diarization, KnownTurns, MeetingOptions
 from diffusion_asr.meeting.attribution import Turn
 from diffusion_asr.recognizer import Recognizer
@@ -42,7 +43,7 @@ def write(path: Path, samples: NDArray[np.float32]) -> Path:
 
 def quick(language: str | None = None, **more: Any) -> MeetingOptions:
     """Two steps: what is tested here is whose the words are, not the words."""
-    return MeetingOptions(language, steps=2, **more)
+    return MeetingOptions(language, decoding=DecodingOptions(steps=2), **more)
 
 
 def call(crosstalk: float) -> NDArray[np.float32]:

@@ -21,12 +21,16 @@ from tokenizers.pre_tokenizers import ByteLevel
 from torch import Tensor, nn
 
 from diffusion_asr.acoustics.encoder import AcousticMemory, EncoderConfig, WhisperEncoder
-from diffusion_asr.acoustics.language import LanguagePosterior, NullDraft
+from diffusion_asr.acoustics.language import LanguagePosterior
 from diffusion_asr.audio.speech import CHUNK
 from diffusion_asr.decoding.calibration import Calibration
-from diffusion_asr.decoding.canvas import Denoised
-from diffusion_asr.decoding.causal.model import EditDenoiser, RefinerConfig
+from diffusion_asr.decoding.causal.decoder import CausalDecoder
+from diffusion_asr.decoding.causal.model import CausalRefiner, RefinerConfig
+from diffusion_asr.decoding.causal.rewriting import Rewriter, RewriterOptions
+from diffusion_asr.decoding.causal.scorer import PieceScorer
+from diffusion_asr.decoding.decoder import Decoded, Decoder
 from diffusion_asr.decoding.denoiser import CanvasDenoiser, DenoiserConfig
+from diffusion_asr.decoding.diffusion import DiffusionDecoder
 from diffusion_asr.models.folder import save
 from diffusion_asr.models.packing import pack
 from diffusion_asr.models.parts import Parts
@@ -37,6 +41,7 @@ M = TypeVar("M", bound=nn.Module)
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "tests/data"
 WIDTH = 16
+SLOT = 0.08  # seconds
 HANZI = "的一是不了在人有我他这中大来上国用写年你好，。"
 HINDI = (" ", *"कखगतदनपबमयरलवसहािीुूेैोंँ्,?।", " के", " में", "नम", "स्ते")
 ENCODER = EncoderConfig(d_model=WIDTH, layers=2, heads=2)
@@ -93,31 +98,43 @@ def denoiser(size: int = 40, seed: int = 1) -> CanvasDenoiser:
     return randomised(CanvasDenoiser(denoiser_config(size)), seed)
 
 
-def edit_denoiser(size: int = 40, seed: int = 3) -> EditDenoiser:
+def refiner(size: int = 40, seed: int = 3) -> CausalRefiner:
     config = RefinerConfig(vocabulary=size, d_model=WIDTH, layers=2, heads=2)
-    return randomised(EditDenoiser(config), seed)
+    return randomised(CausalRefiner(config), seed)
+
+
+def rewriter(model: CausalRefiner, pieces: Tensor, options: RewriterOptions | None = None) -> Rewriter:
+    return Rewriter(model, PieceScorer(model, pieces), options)
 
 
 def parts(folder: Path, refined: bool = False) -> Parts:
     """A whole model in float32; its vocabulary is written to ``folder``."""
     words = vocabulary(folder)
     canvas = denoiser(len(words))
+    decoder: Decoder = DiffusionDecoder(canvas, words)
+    if refined:
+        decoder = CausalDecoder(canvas, refiner(len(words)), words)
     return Parts(
-        encoder=randomised(WhisperEncoder(ENCODER), 0), denoiser=canvas,
-        language=randomised(LanguagePosterior(WIDTH, canvas.config.languages), 2), vocabulary=words,
-        calibration=Calibration(), name="tiny", version="0", draft=NullDraft(),
-        refiner=edit_denoiser(len(words)) if refined else None,
+        encoder=randomised(WhisperEncoder(ENCODER), 0), decoder=decoder, vocabulary=words,
+        name="tiny", version="0", calibration=Calibration(), denoiser=canvas,
+        language=randomised(LanguagePosterior(WIDTH, canvas.config.languages), 2),
     )  # fmt: skip
 
 
-def model(folder: Path) -> Path:
+def model(folder: Path, refined: bool = False) -> Path:
     """The same model as a signed folder."""
-    whole = parts(folder)
+    whole = parts(folder, refined)
+    assert isinstance(whole.encoder, WhisperEncoder)
+    assert whole.denoiser is not None
+    assert whole.language is not None
     config = {
         "name": whole.name, "version": whole.version, "encoder": asdict(ENCODER),
         "denoiser": asdict(whole.denoiser.config), "calibration": {"a": 1.0, "b": 0.0},
     }  # fmt: skip
     modules = {"encoder": whole.encoder, "denoiser": whole.denoiser, "language": whole.language}
+    if isinstance(whole.decoder, CausalDecoder):
+        modules["refiner"] = whole.decoder.refiner
+        config["refiner"] = asdict(whole.decoder.refiner.config)
     save(folder, config, {name: pack(module.state_dict()) for name, module in modules.items()})
     return folder
 
@@ -136,9 +153,7 @@ class AlwaysSpeech:
 
 def eager(whole: Parts) -> Recognizer:
     """A recogniser that takes everything for speech."""
-    recognizer = Recognizer(whole)
-    recognizer._detector = AlwaysSpeech()  # type: ignore[assignment]
-    return recognizer
+    return Recognizer(whole, detector=AlwaysSpeech())
 
 
 def memory(lengths: Sequence[int], width: int = WIDTH, seed: int = 0) -> AcousticMemory:
@@ -160,8 +175,16 @@ def canvas_of(ids: Sequence[int], hold: int = 1) -> Tensor:
     return torch.tensor(slots or [0])
 
 
-def denoised(canvas: Tensor, probability: float = 0.9) -> Denoised:
-    return Denoised(canvas, torch.full(canvas.shape, probability), 1)
+def decoded(canvas: Tensor, confidence: Tensor | float = 0.9, starts: Sequence[float] = ()) -> Decoded:
+    """A clip of this canvas, a slot every 80 ms."""
+    sure = confidence if isinstance(confidence, Tensor) else torch.full(canvas.shape, confidence)
+    times = (torch.arange(len(canvas)) + 0.5) * SLOT
+    return Decoded(canvas, sure, times, SLOT, parallel_passes=1, starts=tuple(starts))
+
+
+def canvas_denoiser(whole: Parts) -> CanvasDenoiser:
+    assert whole.denoiser is not None
+    return whole.denoiser
 
 
 def noise(seconds: float, seed: int = 0) -> NDArray[np.float32]:

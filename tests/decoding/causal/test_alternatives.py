@@ -10,32 +10,32 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diffusion_asr.decoding.causal.alternatives import Reviser, RevisionOptions
-from diffusion_asr.decoding.causal.branches import Branch, Rows
-from diffusion_asr.decoding.causal.model import END, KEEP, REPLACE, EditDenoiser, HeardState
-from diffusion_asr.decoding.causal.rewriting import Refiner, RefinerOptions
+from diffusion_asr.decoding.causal.branches import Branch
+from diffusion_asr.decoding.causal.model import END, CausalRefiner, RefinerState
+from diffusion_asr.decoding.causal.rewriting import RewriterOptions
 from tests.support import tiny
 
 ALL = torch.arange(40)
 TOKENS = st.lists(st.integers(1, 39), min_size=1, max_size=20)
-REFINER_ONLY = RevisionOptions(heard=0.0, longer=0.0, gap=50.0)
+REFINER_ONLY = RevisionOptions(ctc=0.0, longer=0.0, gap=50.0)
 
 
 def silent(texts: Sequence[Sequence[int]]) -> list[float]:
     return [0.0] * len(texts)
 
 
-def state_of(model: EditDenoiser, seed: int) -> HeardState:
+def state_of(model: CausalRefiner, seed: int) -> RefinerState:
     return model.prepare(tiny.memory([30], seed=seed), ["de"])
 
 
 def reviser(seed: int, options: RevisionOptions = REFINER_ONLY, pieces: torch.Tensor = ALL) -> Reviser:
-    model = tiny.edit_denoiser()
+    model = tiny.refiner()
     # A model at random would never agree with what follows; so much slack lets every branch meet its text.
-    refiner = Refiner(model, pieces, RefinerOptions(slack=1e3))
-    return Reviser(refiner, state_of(model, seed), silent, str, options)
+    rewriter = tiny.rewriter(model, pieces, RewriterOptions(slack=1e3))
+    return Reviser(rewriter, state_of(model, seed), silent, str, options)
 
 
-def likelihood(model: EditDenoiser, state: HeardState, tokens: list[int]) -> float:
+def likelihood(model: CausalRefiner, state: RefinerState, tokens: list[int]) -> float:
     """Of a text and its end, everything read anew."""
     hidden = model.hidden(torch.tensor([tokens], dtype=torch.long), state)[0]
     chances = model.logits(hidden, ALL).log_softmax(-1)
@@ -109,70 +109,15 @@ def test_what_is_heard_has_a_vote() -> None:
     """CTC brings in a token that the refiner alone would not."""
     tokens = [3, 14, 15, 9, 26, 5]
     settled = reviser(1).revise(tokens, 440).tokens  # as the refiner likes it best
-    asked = reviser(1, RevisionOptions(heard=1.0, gap=50.0))
+    asked = reviser(1, RevisionOptions(ctc=1.0, gap=50.0))
     doubt = next(d for d in asked._read(settled, None, []).doubts if d.token not in settled)
-    asked.heard = lambda texts: [1e4 * (doubt.token in text) for text in texts]
+    asked.ctc = lambda texts: [1e4 * (doubt.token in text) for text in texts]
     assert doubt.token in asked.revise(settled, 440).tokens
 
 
 def test_case_and_marks_are_no_matter_of_words() -> None:
     asked = reviser(2)
-    asked.sound = lambda token: "same"
+    asked.letters = lambda token: "same"
     found = asked.revise([3, 14, 15, 9], 440)
     assert found.tokens == [3, 14, 15, 9]
     assert found.steps == 1
-
-
-# --- a branch ----------------------------------------------------------------------------------------------
-
-
-def rows(count: int, rejected: Sequence[int] = (), clean: int = 30) -> Rows:
-    """The model agrees with what follows ``count`` tokens but for those after the ``rejected``."""
-    refused = [n in rejected for n in range(count)]
-    edits = [REPLACE if n - 1 in rejected else KEEP for n in range(count)]
-    return Rows(refused, [-0.1] * count, [clean] * count, [-0.2] * count, edits)
-
-
-TEXT = list(range(1, 13))
-
-
-def test_a_branch_meets_after_three_equal_tokens() -> None:
-    branch = Branch.at(TEXT, 2, 20, -1.0, 8)
-    assert branch.seen == [20, 4, 5]
-    branch.grow(rows(3), TEXT)
-    assert branch.settled == [20, 4, 5, 6]
-    assert branch.met == 6
-    assert branch.chances == [-1.0, -0.1, -0.1, -0.1]
-
-
-def test_the_next_token_in_a_place_leaves_one_out() -> None:
-    branch = Branch.at(TEXT, 2, 4, -1.0, 8)
-    branch.grow(rows(3), TEXT)
-    assert TEXT[:2] + branch.settled + TEXT[branch.met :] == [1, 2, *TEXT[3:]]
-
-
-def test_a_rejected_token_is_replaced_and_the_branch_goes_on() -> None:
-    branch = Branch.at(TEXT, 2, 20, -1.0, 8)
-    branch.grow(rows(3, rejected=[0]), TEXT)
-    assert branch.met is None
-    assert branch.settled == [20, 30]
-    branch.grow(rows(len(branch.seen)), TEXT)
-    branch.grow(rows(len(branch.seen)), TEXT)
-    assert branch.met is not None
-    assert TEXT[:2] + branch.settled + TEXT[branch.met :] == [1, 2, 20, 30, *TEXT[4:]]
-
-
-def test_a_branch_meets_at_the_end() -> None:
-    branch = Branch.at(TEXT, 11, 20, -1.0, 8)
-    assert branch.last
-    branch.grow(rows(1), TEXT)
-    assert branch.met == len(TEXT) + 1
-    assert branch.settled[:1] == [20]
-    assert len(branch.chances) == 2  # the end's is the last
-
-
-def test_a_branch_that_wants_to_end_early_says_so() -> None:
-    branch = Branch.at(TEXT, 2, 20, -1.0, 8)
-    branch.grow(rows(3, rejected=[0], clean=END), TEXT)
-    assert branch.met == len(TEXT) + 1
-    assert branch.settled == [20]

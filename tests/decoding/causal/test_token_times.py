@@ -10,11 +10,8 @@ import torch
 
 from diffusion_asr import Recognizer
 from diffusion_asr.audio import files as audio
-from diffusion_asr.decoding.calibration import Calibration
-from diffusion_asr.decoding.canvas import Denoised
-from diffusion_asr.decoding.causal import token_times as timing
-from diffusion_asr.decoding.words import to_words
-from tests.support.tiny import DATA, real_vocabulary
+from diffusion_asr.decoding.causal.token_times import find_onset, segment_frames, smooth
+from tests.support.tiny import DATA
 
 CLIP = DATA / "en-arctic_a0239_1592711579.flac"
 
@@ -28,37 +25,26 @@ def test_the_cut_gains_most_of_all(seed: int) -> None:
         return sum(float(gains[n, a:b].sum()) for n, (a, b) in enumerate(zip(starts, ends, strict=True)))
 
     best = max(((0, *rest) for rest in combinations(range(1, 9), 3)), key=gain)
-    assert timing.cut(gains) == list(best)
+    assert segment_frames(gains) == list(best)
 
 
 def test_each_row_gets_the_frames_that_it_stands_out_in() -> None:
     gains = torch.zeros(3, 30)
     gains[0, :10], gains[1, 10:17], gains[2, 17:] = 1.0, 1.0, 1.0
-    assert timing.cut(gains) == [0, 10, 17]
+    assert segment_frames(gains) == [0, 10, 17]
 
 
 def test_a_long_stretch_begins_where_its_weights_rise() -> None:
     weights = torch.full((100,), 0.01)
     weights[60:70] = torch.tensor([0.02, 0.02, 0.3, 0.4, 0.5, 0.4, 0.3, 0.1, 0.1, 0.1])
-    assert timing.onset(weights) == 62
-    assert timing.onset(weights[50:75]) == 0  # a word, from its beginning on
+    assert find_onset(weights) == 62
+    assert find_onset(weights[50:75]) == 0  # a word, from its beginning on
 
 
 def test_smoothing_drops_a_single_frame() -> None:
     gains = torch.zeros(2, 40)
     gains[0, 20] = 1.0
-    assert timing.smoothed(gains).abs().max() == 0
-
-
-def test_words_start_where_they_are_told_to_and_end_before_the_next() -> None:
-    vocabulary = real_vocabulary()
-    one, two, three = (vocabulary.encode(text, "en")[0] for text in (" one", " two", " three"))
-    canvas = torch.tensor([0, one, 0, 0, two, 0, 0, 0, three, 0])
-    told = Denoised(canvas, torch.ones(10), 1, starts=(0.05, 0.1, 0.72))
-    found = to_words(told, torch.arange(10) * 0.08 + 0.04, 0.08, 0.8, vocabulary, Calibration(lag=0.3))
-    assert [word.start for word in found] == [0.05, 0.1, 0.72]
-    assert all(a.end <= b.start for a, b in pairwise(found))
-    assert all(word.start <= word.end <= 0.8 for word in found)
+    assert smooth(gains).abs().max() == 0
 
 
 def test_words_are_found_where_they_are_said() -> None:
@@ -66,7 +52,7 @@ def test_words_are_found_where_they_are_said() -> None:
     asr, samples = Recognizer.from_pretrained(), audio.read(CLIP)
     later = np.concatenate([np.zeros(2 * audio.SAMPLE_RATE, np.float32), samples])
     clips = (torch.from_numpy(clip)[None] for clip in (samples, later))
-    plain, moved = (asr.denoise(asr.encode(clip), "en")[0].words for clip in clips)
+    plain, moved = (asr.decode(asr.encode(clip), "en")[0].words for clip in clips)
     assert [word.text for word in plain] == [word.text for word in moved]
     assert len(plain) > 5
     for before, after in zip(plain, moved, strict=True):

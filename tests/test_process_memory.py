@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from diffusion_asr import memory
+from diffusion_asr import process_memory
 
 HOLES = """
 import sys
-from diffusion_asr.memory import give_back
+from diffusion_asr.process_memory import give_back
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * 4096
 kept, freed = [], []
@@ -31,7 +31,7 @@ print(before - resident())
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="not glibc")
 def test_freed_memory_goes_back_to_the_system() -> None:
-    root = Path(memory.__file__).parents[1]
+    root = Path(process_memory.__file__).parents[1]
     env = os.environ | {"PYTHONPATH": str(root)}
     found = subprocess.run([sys.executable, "-c", HOLES], env=env, capture_output=True, text=True, check=True)
     assert int(found.stdout) > 150e6  # of 240 MB
@@ -39,7 +39,7 @@ def test_freed_memory_goes_back_to_the_system() -> None:
 
 MAPPED = """
 import sys
-from diffusion_asr.memory import map_large_blocks
+from diffusion_asr.process_memory import map_large_blocks
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * 4096
 if sys.argv[1] == "mapped":
@@ -57,7 +57,7 @@ print(before - resident())
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="not glibc")
 def test_large_blocks_go_back_at_once() -> None:
-    env = os.environ | {"PYTHONPATH": str(Path(memory.__file__).parents[1])}
+    env = os.environ | {"PYTHONPATH": str(Path(process_memory.__file__).parents[1])}
     freed = []
     for how in ("mapped", "heap"):
         code = [sys.executable, "-c", MAPPED, how]
@@ -71,16 +71,16 @@ def test_without_glibc_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError("no such library")
 
     monkeypatch.setattr(ctypes, "CDLL", none)
-    memory._glibc.cache_clear()
-    memory.give_back()
-    memory.map_large_blocks()
+    process_memory._glibc.cache_clear()
+    process_memory.give_back()
+    process_memory.map_large_blocks()
     monkeypatch.undo()
-    memory._glibc.cache_clear()
+    process_memory._glibc.cache_clear()
 
 
 def test_garbage_is_looked_for_again_after_a_start() -> None:
     def fail() -> None:
-        with memory.uncollected():
+        with process_memory.uncollected():
             assert not gc.isenabled()
             raise ValueError("cut short")
 
@@ -96,8 +96,8 @@ def test_garbage_is_looked_for_again_after_a_start() -> None:
 @pytest.mark.parametrize("name", ["ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"])
 def test_the_users_own_limit_of_kernels_stays(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "7")
-    memory.keep_few_kernels()
+    process_memory.keep_few_kernels()
     assert os.environ[name] == "7"
     monkeypatch.delenv(name)
-    memory.keep_few_kernels()
+    process_memory.keep_few_kernels()
     assert int(os.environ[name]) < 1024

@@ -1,4 +1,4 @@
-"""Discovery of adapters: entry points, the extras' requirements, the command; and their errors."""
+"""Discovery of adapters: entry points and the extras' requirements; and their errors."""
 
 from __future__ import annotations
 
@@ -44,23 +44,6 @@ def test_all_adapters_are_found_with_their_versions() -> None:
         except metadata.PackageNotFoundError:
             expected = None
         assert adapter.version == expected
-
-
-def test_the_command_lists_what_is_there_and_how_to_get_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = metadata.version
-
-    def version(name: str) -> str:
-        if name == "nemo-toolkit":
-            raise metadata.PackageNotFoundError(name)
-        return "9.9" if name == "transformers" else real("typer")
-
-    monkeypatch.setattr(metadata, "version", version)
-    result = CliRunner().invoke(app, ["adapters"])
-    assert result.exit_code == 0
-    rows = {line.split()[0]: line for line in result.output.splitlines()}
-    assert " 9.9 " in rows["transformers"]
-    assert "nemo is not installed: pip install 'diffusion-asr[nemo]'" in result.output
-    assert "transformers is not installed" not in result.output
 
 
 def test_a_missing_toolkit_is_an_import_error_of_ours() -> None:

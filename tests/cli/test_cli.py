@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from diffusion_asr import __version__, formats
+from diffusion_asr import DecodingOptions, __version__, formats
 from tests.support import cli_helpers
 from tests.support.cli_helpers import FAKE_PROGRAM, Fake, process, run
 
@@ -80,7 +80,7 @@ def test_help_has_examples(command: tuple[str, ...]) -> None:
         (["--steps", "many"], "--steps"),
         (["--seed", "-1"], "-1 is not between"),
         (["--threads", "0"], "0 is not between"),
-        (["--init", "middle"], "--init"),
+        (["--start", "middle"], "--start"),
         (["--output-dir", "a.wav"], "a.wav is a file"),
         (["-"], "save the sound to a file"),
         (["folder"], "folder is a folder; give the sound files in it, such as folder/*.wav"),
@@ -131,7 +131,7 @@ def test_several_files_are_one_json(fake: Fake, files: Callable[..., list[str]])
 
 
 def test_options_arrive(fake: Fake, files: Callable[..., list[str]]) -> None:
-    options = ["-l", "de", "--steps=5", "--init=noise", "--seed=7", "--threads=1"]
+    options = ["-l", "de", "--steps=5", "--start=noise", "--seed=7", "--threads=1"]
     threads = torch.get_num_threads()
     try:
         assert run("transcribe", *files("de.wav"), *options).exit_code == 0
@@ -139,16 +139,15 @@ def test_options_arrive(fake: Fake, files: Callable[..., list[str]]) -> None:
     finally:
         torch.set_num_threads(threads)
     call = fake.calls[0]
-    assert call["generator"].initial_seed() == 7
-    kept = {name: call[name] for name in ("language", "steps", "init")}
-    assert kept == {"language": "de", "steps": 5, "init": "noise"}
+    assert call["language"] == "de"
+    assert call["options"] == DecodingOptions(steps=5, start="noise", seed=7)
     assert fake.models == ["canvas-base"]
 
 
 def test_defaults(fake: Fake, files: Callable[..., list[str]]) -> None:
     run("transcribe", *files("de.wav"))
-    kept = {name: fake.calls[0][name] for name in ("language", "steps", "init", "on_hypothesis")}
-    assert kept == {"language": None, "steps": None, "init": "draft", "on_hypothesis": None}
+    kept = {name: fake.calls[0][name] for name in ("language", "options", "on_hypothesis")}
+    assert kept == {"language": None, "options": DecodingOptions(), "on_hypothesis": None}
 
 
 def test_no_speech_is_a_note(fake: Fake, files: Callable[..., list[str]]) -> None:
@@ -172,9 +171,9 @@ def test_trace_is_on_stderr(fake: Fake, files: Callable[..., list[str]]) -> None
     result = run("transcribe", *files("de.wav"), "--trace")
     assert result.stdout == "guten Tag\n"
     assert result.stderr.splitlines() == [
-        "de.wav at 1.50 s: language de, 2 steps",
-        "  step  1  accepted  25%  confidence 0.75  (nothing)",
-        "  step  2  accepted 100%  confidence 0.75  guten Tag",
+        "de.wav at 1.50 s: language de, 1 parallel pass, 1 causal pass",
+        "  pass  1  parallel  accepted  25%  confidence 0.75  (nothing)",
+        "  pass  2  causal    accepted 100%  confidence 0.75  guten Tag",
     ]
 
 

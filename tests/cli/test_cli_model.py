@@ -80,7 +80,7 @@ def test_speech_through_a_real_recogniser(tiny: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.stderr
     assert formats.parse(result.stdout, "json")[0].duration == 5.0
     assert f"{clip} at " in result.stderr
-    assert "step  2  accepted" in result.stderr
+    assert "pass  2  parallel  accepted" in result.stderr
 
 
 @pytest.mark.skipif(not (EMBEDDED / "config.json").is_file() or not CLIPS, reason="no embedded model or clip")

@@ -1,4 +1,4 @@
-"""A time-canvas model as a signed folder: through the recogniser, the sampler and the command line."""
+"""A time-canvas model as a signed folder: through the recogniser, the decoder and the command line."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ pytest.importorskip("transformers.models.diffusion_gemma")
 from diffusion_asr import ModelError, Recognizer
 from diffusion_asr.cli import app
 from diffusion_asr.diffusion_gemma.folder import save_model
-from diffusion_asr.models.canvas import load_parts
+from diffusion_asr.loading import load_parts
 from recipes.diffusion_gemma.tiny import drafted, new_tiny, sizes
-from tests.support.tiny import ROOT
+from tests.support.tiny import ROOT, canvas_denoiser
 
 CLIP = ROOT / "tests/data/en-arctic_a0239_1592711579.flac"
 SMALL = {"d_model": 32, "layers": 2, "heads": 2, "key_heads": 1, "head_size": 16, "feed_forward": 32}
@@ -26,7 +26,7 @@ SMALL = {"d_model": 32, "layers": 2, "heads": 2, "key_heads": 1, "head_size": 16
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Untrained: canvas-base's pieces and acoustics, random layers."""
-    base = load_parts("canvas-base").denoiser
+    base = canvas_denoiser(load_parts("canvas-base"))
     torch.manual_seed(0)
     model = new_tiny(base, **SMALL)
     out = tmp_path_factory.mktemp("models") / "tiny"
@@ -50,7 +50,7 @@ def test_transcribes_like_every_recogniser(folder: Path) -> None:
     words = [word for segment in first.segments for word in segment.words]
     assert words
     assert all(0 <= word.start <= word.end <= first.duration for word in words)
-    noisy = asr.transcribe(CLIP, language="en", steps=2, init="noise")
+    noisy = asr.transcribe(CLIP, language="en", steps=2, start="noise")
     assert noisy.text != first.text
 
 
@@ -59,7 +59,7 @@ def test_projector_is_canvas_bases_slot_acoustics() -> None:
     from diffusion_asr.acoustics.encoder import AcousticMemory
     from diffusion_asr.decoding.canvas import grid
 
-    base = load_parts("canvas-base").denoiser.float()
+    base = canvas_denoiser(load_parts("canvas-base")).float()
     model = new_tiny(base, **{**SMALL, "d_model": 512})
     states = torch.randn(1, 50, 512, generator=torch.Generator().manual_seed(1))
     memory = AcousticMemory(states, torch.ones(1, 50, dtype=torch.bool), 50.0)
@@ -80,7 +80,7 @@ def test_command_line(folder: Path) -> None:
         app, ["transcribe", str(CLIP), "--model", str(folder), "--language", "en", "--steps", "1", "--trace"]
     )
     assert result.exit_code == 0, result.output
-    assert "step  1" in result.output
+    assert "pass  1  parallel" in result.output
 
 
 def test_pieces_that_canvas_base_lacks_are_refused(copy: Path) -> None:

@@ -20,11 +20,13 @@ pytest.importorskip("transformers.models.diffusion_gemma")
 
 from diffusion_asr import ModelError, Recognizer
 from diffusion_asr.diffusion_gemma import layout, lora, resources
-from diffusion_asr.diffusion_gemma.decoder import DiffusionGemmaRecognizer
+from diffusion_asr.diffusion_gemma.decoder import GemmaDecoder
+from diffusion_asr.diffusion_gemma.denoiser import GemmaState
 from diffusion_asr.diffusion_gemma.hub import Hub
 from diffusion_asr.diffusion_gemma.loading import LoadOptions, load
 from diffusion_asr.diffusion_gemma.toolkit import DiffusionGemmaForBlockDiffusion
 from tests.support.gemma_published import Published, loaded, published_system
+from tests.support.gemma_tiny import denoise
 from tests.support.tiny import ROOT, memory
 
 CLIP = ROOT / "tests/data/en-arctic_a0239_1592711579.flac"
@@ -45,7 +47,7 @@ def adapter(system: Published, tmp_path: Path) -> Path:
 def logits(model: Any) -> torch.Tensor:
     state = model.prepare(memory([64, 40]), ["de", "en"], 12)
     ids = torch.randint(0, 300, (2, 12), generator=torch.Generator().manual_seed(1))
-    return model.denoise(ids, state)[0]  # type: ignore[no-any-return]
+    return denoise(model, ids, state)[0]
 
 
 def test_round_trip(system: Published, tmp_path: Path) -> None:
@@ -103,7 +105,7 @@ def test_peft_computes_the_same(system: Published, tmp_path: Path) -> None:
 def test_transcribes(system: Published) -> None:
     """Random weights write random text, but text, times and confidence all hold together."""
     asr = Recognizer.from_pretrained(str(system.adapter))
-    assert isinstance(asr, DiffusionGemmaRecognizer)
+    assert isinstance(asr.parts.decoder, GemmaDecoder)
     assert asr.languages == ("en", "de", "fr", "es", "hi", "zh")
     first = asr.transcribe(CLIP, language="en", steps=3)
     assert first == asr.transcribe(CLIP, language="en", steps=3)
@@ -112,19 +114,29 @@ def test_transcribes(system: Published) -> None:
     assert all(0 <= word.start <= word.end <= first.duration for word in words)
     assert all(a.start <= b.start for a, b in pairwise(words))
     assert {s.language for s in asr.transcribe(CLIP, steps=1).segments} <= {"und"}
-    noise = asr.transcribe(CLIP, language="en", steps=3, init="noise")
+    noise = asr.transcribe(CLIP, language="en", steps=3, start="noise")
     assert noise.text != first.text
 
 
-def test_padded_clips_are_heard_whole(system: Published) -> None:
+def test_padded_clips_are_heard_whole(system: Published, monkeypatch: pytest.MonkeyPatch) -> None:
     """As the reference system does: 188 audio embeddings, whatever the clip's length."""
     options = LoadOptions(settings={"padded": True})
-    asr = DiffusionGemmaRecognizer.load(str(system.adapter), options)
+    asr = Recognizer.from_pretrained(str(system.adapter), options)
     heard = asr.encode(torch.zeros(1, 16_000 * 3 + 100))
     assert (heard.states.shape[1], int(heard.lengths[0])) == (1500, 151)
-    (found,) = asr.denoise(heard, "de", steps=2)
+    decoder, counts = asr.parts.decoder, []
+    assert isinstance(decoder, GemmaDecoder)
+    prepare = decoder.denoiser.prepare
+
+    def spy(*given: Any) -> GemmaState:
+        counts.append(prepare(*given).counts.tolist())
+        return prepare(*given)
+
+    monkeypatch.setattr(decoder.denoiser, "prepare", spy)
+    (found,) = asr.decode(heard, "de", steps=2)
     assert all(word.end <= 3.02 for word in found.words)
-    assert asr.model.prepare(asr._as_trained(heard), ["de"]).counts.tolist() == [188]
+    assert counts
+    assert all(count == [188] for count in counts)
 
 
 class TestRefused:

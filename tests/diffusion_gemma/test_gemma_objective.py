@@ -13,7 +13,6 @@ from diffusion_asr.diffusion_gemma.objective import (
     LossOptions,
     TokenBatch,
     autoregressive_loss,
-    corrupt,
     heard_loss,
     losses,
     noise_level,
@@ -41,17 +40,12 @@ def test_canvases_end_and_are_padded() -> None:
         batch(4)
 
 
-def test_noise_is_high_more_often_and_uniform() -> None:
+def test_noise_is_high_more_often() -> None:
     torch.manual_seed(0)
     level = noise_level(20_000, 0.05)
     assert 0.05 <= float(level.min()) < 0.06
     assert 0.99 < float(level.max()) <= 1
     assert float((level > 0.5).float().mean()) == pytest.approx(math.sqrt(0.5 / 0.95), abs=0.02)
-    clean = torch.full((400, 50), 9)
-    noisy, chosen = corrupt(clean, torch.full((400, 1), 0.3), 8)
-    assert torch.equal(noisy == 9, ~chosen)
-    assert float(chosen.float().mean()) == pytest.approx(0.3, abs=0.02)
-    assert noisy[chosen].bincount(minlength=8).min() > 0.8 * chosen.sum() / 8
 
 
 def autoregressive(model: DiffusionGemmaDenoiser, rows: list[int]) -> float:

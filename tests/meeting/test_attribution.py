@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from diffusion_asr.meeting.attribution import Turn, attribute, exclusive, join, split
+from diffusion_asr.meeting.attribution import Turn, attribute, attribute_words, exclusive, split
 from diffusion_asr.transcript import Segment, Transcript, Word
 
 AB = (Turn(0.0, 2.0, "A"), Turn(3.0, 5.0, "B"))
@@ -66,7 +66,7 @@ def test_who_talks_first_keeps_the_floor_in_the_exclusive_view() -> None:
 def test_a_turn_change_splits_the_segment_at_the_word() -> None:
     spoken = (Word("Ja.", 0.5, 1.0), Word("Was", 1.0, 1.9), Word("denn?", 3.1, 3.5), Word("Nun", 9.0, 9.5))
     transcript = Transcript((Segment(0.5, 9.5, "Ja. Was denn? Nun", spoken, "de"),), 10.0)
-    out = join(transcript, AB)
+    out = attribute_words(transcript, AB)
     assert [(s.speaker, s.text, s.start, s.end) for s in out.segments] == [
         ("A", "Ja. Was", 0.5, 1.9),
         ("B", "denn?", 3.1, 3.5),
@@ -80,15 +80,17 @@ def test_a_turn_change_splits_the_segment_at_the_word() -> None:
 def test_hanzi_stay_unspaced_and_an_unsplit_segment_keeps_its_text() -> None:
     spoken = tuple(Word(c, n / 2, n / 2 + 0.4) for n, c in enumerate("你好吗", start=3))
     whole = Segment(1.5, 2.9, "你好 吗", spoken, "zh")
-    assert [s.text for s in join(Transcript((whole,)), [Turn(0, 2.4, "A"), Turn(2.4, 3, "B")]).segments] == [
+    assert [
+        s.text for s in attribute_words(Transcript((whole,)), [Turn(0, 2.4, "A"), Turn(2.4, 3, "B")]).segments
+    ] == [
         "你好",
         "吗",
     ]
-    assert join(Transcript((whole,)), [Turn(0, 9, "A")]).segments[0].text == "你好 吗"
+    assert attribute_words(Transcript((whole,)), [Turn(0, 9, "A")]).segments[0].text == "你好 吗"
 
 
 def test_a_segment_without_words_goes_whole_to_its_main_speaker() -> None:
-    out = join(Transcript((Segment(1.5, 4.0, "hello"),)), AB)
+    out = attribute_words(Transcript((Segment(1.5, 4.0, "hello"),)), AB)
     assert [(s.speaker, s.words) for s in out.segments] == [("B", ())]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from diffusion_asr.decoding.options import DecodingOptions
 from diffusion_asr.meeting import (
     Diarization,
     KnownTurns,
@@ -31,11 +32,11 @@ class Dying(Recognizer):
         super().__init__(whole.parts)
         self.lives = lives
 
-    def denoise(self, *args: Any, **options: Any) -> Any:
+    def decode(self, *args: Any, **options: Any) -> Any:
         if not self.lives:
             raise KeyboardInterrupt
         self.lives -= 1
-        return super().denoise(*args, **options)
+        return super().decode(*args, **options)
 
 
 @pytest.fixture
@@ -89,7 +90,10 @@ def test_what_was_finished_but_not_written_is_not_decoded_again(
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"language": "en"}, "another language"), ({"steps": 3}, "another number of steps")],
+    [
+        ({"language": "en"}, "another language"),
+        ({"decoding": DecodingOptions(steps=3, trace=True)}, "another number of steps"),
+    ],
 )
 def test_a_state_of_other_options_is_told_and_not_used(
     asr: Recognizer, killed: Path, change: dict[str, Any], message: str

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor
 
 pytest.importorskip("transformers.models.diffusion_gemma")
 
 from diffusion_asr.diffusion_gemma.backbone import BackboneConfig, build
-from diffusion_asr.diffusion_gemma.denoiser import Canvas, DiffusionGemmaDenoiser
+from diffusion_asr.diffusion_gemma.denoiser import Canvas, DiffusionGemmaDenoiser, GemmaState
 from diffusion_asr.diffusion_gemma.projector import AudioProjector, ProjectorConfig, published
 from diffusion_asr.diffusion_gemma.prompt import ANY, Prompt
 from tests.support.tiny import WIDTH
@@ -18,6 +19,19 @@ SIZES = BackboneConfig(
     vocabulary=64, d_model=32, layers=3, heads=2, key_heads=1, head_size=16, feed_forward=48, canvas=24
 )
 PROMPT = Prompt(AUDIO, {ANY: (BOS, 10, BEGIN), "de": (BOS, 11, 12, BEGIN)}, {ANY: (END, 13)})
+
+
+def denoise(
+    model: DiffusionGemmaDenoiser,
+    canvas: Tensor,
+    state: GemmaState,
+    previous: Tensor | None = None,
+    pieces: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Logits of a pass, and what the next one is told."""
+    hidden = model.hidden(canvas, state, previous)
+    logits = model.logits(hidden, pieces)
+    return logits, model.conditioning(hidden, logits, pieces)
 
 
 def denoiser(

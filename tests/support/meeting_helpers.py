@@ -41,9 +41,9 @@ def write(path: Path, samples: NDArray[np.float32]) -> Path:
     return path
 
 
-def quick(language: str | None = None, **more: Any) -> MeetingOptions:
+def quick(language: str | None = None, trace: bool = False, **more: Any) -> MeetingOptions:
     """Two steps: what is tested here is whose the words are, not the words."""
-    return MeetingOptions(language, decoding=DecodingOptions(steps=2), **more)
+    return MeetingOptions(language, decoding=DecodingOptions(steps=2, trace=trace), **more)
 
 
 def call(crosstalk: float) -> NDArray[np.float32]:

@@ -1,0 +1,52 @@
+"""What diarizers may return, what is known of speakers, and what to do where there is no diarizer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from diffusion_asr.errors import DiffusionASRError, ToolkitMissingError
+from diffusion_asr.meeting import Diarization, DiarizationError, SpeakerCount, offline_diarizer
+from diffusion_asr.meeting.attribution import Turn
+from diffusion_asr.meeting.diarizer import merged, tidied
+from diffusion_asr.toolkits import adapters
+
+
+def test_speakers_of_one_name_are_one_and_names_that_look_alike_stay_two() -> None:
+    same = tidied(Diarization((Turn(0, 3, "A"), Turn(2, 5, "A"), Turn(4, 6, "B"))), 10.0)
+    assert same.turns == (Turn(0, 5, "A"), Turn(4, 6, "B"))
+    assert same.exclusive == (Turn(0, 5, "A"), Turn(5, 6, "B"))
+    alike = tidied(Diarization((Turn(0, 1, "Ann Lee"), Turn(1, 2, "Ann_Lee"), Turn(2, 3, "unknown"))), 10.0)
+    assert [t.speaker for t in alike.turns] == ["Ann Lee", "Ann_Lee_2", "unknown_2"]
+
+
+def test_turns_that_touch_are_joined_even_with_others_between() -> None:
+    assert merged([Turn(0, 4, "A"), Turn(1, 2, "B"), Turn(3, 6, "A")]) == [Turn(0, 6, "A"), Turn(1, 2, "B")]
+
+
+@pytest.mark.parametrize("moment", [float("nan"), float("inf")])
+def test_impossible_times_are_told(moment: float) -> None:
+    with pytest.raises(DiarizationError, match="Ann"):
+        tidied(Diarization((Turn(0.0, moment, "Ann"),)), 10.0)
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [((0,), "num_speakers=0"), ((None, 3, 2), "min_speakers is above"), ((2, 1, 3), "exact")],
+)
+def test_impossible_numbers_of_speakers_are_told(counts: tuple[int | None, ...], message: str) -> None:
+    with pytest.raises(DiffusionASRError, match=message):
+        SpeakerCount(*counts)
+
+
+@pytest.fixture
+def no_pyannote(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [replace(a, version=None) for a in adapters()]
+    monkeypatch.setattr("diffusion_asr.meeting.offline.adapters", lambda: found)
+
+
+@pytest.mark.usefixtures("no_pyannote")
+def test_without_pyannote_the_remedies_are_told() -> None:
+    with pytest.raises(ToolkitMissingError, match=r"pip install 'diffusion-asr\[pyannote\]'.*--rttm"):
+        offline_diarizer()

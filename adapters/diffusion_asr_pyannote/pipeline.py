@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from diffusion_asr.audio import files as audio
+from diffusion_asr.decoding.options import DecodingOptions
 from diffusion_asr.errors import DiffusionASRError
 from diffusion_asr.meeting import (
     DEFAULT_ORDER,
@@ -27,6 +28,7 @@ from diffusion_asr.meeting import (
 )
 from diffusion_asr.meeting.attribution import LIMIT, Turn
 from diffusion_asr.recognizer import Recognizer
+from diffusion_asr.toolkits import translated_errors
 from diffusion_asr.transcript import Transcript
 from diffusion_asr_pyannote.diarizer import PipelineInputError, PyannoteDiarizer
 
@@ -60,15 +62,18 @@ class SpeakerAttributedTranscription(Pipeline):  # type: ignore[misc]  # pyannot
             file, a name on the hub ("pyannote/speaker-diarization-community-1"), a configuration.
         recognizer: A ``Recognizer``, or a model name or folder for ``Recognizer.from_pretrained``.
         language: Code that calls without one use; None detects it for each window.
-        steps: Denoising steps that calls without a number use; None stops when the text has settled.
         limit: Seconds between a word and a turn that it may still belong to.
         order: "decode-first" or "cut-first", as in ``diffusion_asr.meeting.MeetingOptions``.
         token: For pipelines on the hub, passed on by ``Pipeline.from_pretrained``.
         cache_dir: As ``token``.
+        decoding: Fields of ``DecodingOptions`` by name, for calls that do not give them: ``steps=4``.
+
+    Attributes:
+        options: All of this, as core takes it.
 
     Raises:
         ModelError: Unknown or damaged model.
-        PipelineInputError: A negative limit, an order that does not exist.
+        PipelineInputError: A negative limit, an order or a decoding option that does not exist.
     """
 
     def __init__(
@@ -76,23 +81,21 @@ class SpeakerAttributedTranscription(Pipeline):  # type: ignore[misc]  # pyannot
         diarization: Pipeline | str | dict[str, Any] = OFFLINE,
         recognizer: Recognizer | str | os.PathLike[str] = "canvas-base",
         language: str | None = None,
-        steps: int | None = None,
         limit: float = LIMIT,
         order: Order = DEFAULT_ORDER,
         token: str | None = None,
         cache_dir: Path | str | None = None,
+        **decoding: Any,
     ) -> None:
         super().__init__()
-        try:
-            MeetingOptions(limit=limit, order=order)
-        except ValueError as error:
-            raise PipelineInputError(str(error)) from error
+        with translated_errors(PipelineInputError, TypeError, ValueError):
+            how = DecodingOptions().changed(**decoding)
+            options = MeetingOptions(language, order=order, limit=limit, decoding=how)
         if not isinstance(recognizer, Recognizer):
             recognizer = Recognizer.from_pretrained(recognizer)
         if isinstance(diarization, str) and diarization == OFFLINE:
             diarization = str(_OFFLINE_FOLDER)
-        self.recognizer = recognizer
-        self.language, self.steps, self.limit, self.order = language, steps, limit, order
+        self.recognizer, self.options = recognizer, options
         self.diarization = get_pipeline(diarization, token=token, cache_dir=cache_dir)
 
     def default_parameters(self) -> dict[str, Any]:
@@ -110,8 +113,8 @@ class SpeakerAttributedTranscription(Pipeline):  # type: ignore[misc]  # pyannot
         min_speakers: int | None = None,
         max_speakers: int | None = None,
         language: str | None = None,
-        steps: int | None = None,
         hook: Callable[..., None] | None = None,
+        **changes: Any,
     ) -> SpeakerTranscript:
         """Transcribe one recording. Call the pipeline itself; pyannote checks the file and comes here.
 
@@ -122,9 +125,9 @@ class SpeakerAttributedTranscription(Pipeline):  # type: ignore[misc]  # pyannot
             min_speakers: At least so many.
             max_speakers: At most so many.
             language: A code; "auto" detects it for each window; None is the pipeline's.
-            steps: Denoising steps; None is the pipeline's.
             hook: As for other pyannote pipelines, with the steps of the diarization, then "diarization",
                 "transcription" (with progress in seconds) and "attribution".
+            changes: Fields of ``DecodingOptions`` by name, on top of the pipeline's: ``steps=4``.
 
         Raises:
             PipelineInputError: Unreadable audio, an unknown language, impossible options.
@@ -144,13 +147,13 @@ class SpeakerAttributedTranscription(Pipeline):  # type: ignore[misc]  # pyannot
         uri = str(file.get("uri", "audio"))
         diarizer = PyannoteDiarizer(self.diarization, "pyannote", uri, forward)
         try:
-            options = MeetingOptions(
-                language=self.language if language is None else language,
-                speakers=SpeakerCount(num_speakers, min_speakers, max_speakers),
-                order=self.order,
-                limit=self.limit,
-                steps=self.steps if steps is None else steps,
-            )
+            with translated_errors(PipelineInputError, TypeError, ValueError):
+                options = replace(
+                    self.options,
+                    language=self.options.language if language is None else language,
+                    speakers=SpeakerCount(num_speakers, min_speakers, max_speakers),
+                    decoding=self.options.decoding.changed(**changes),
+                )
             source, rate = _source(file)
             meeting = transcribe_meeting(
                 source, self.recognizer, diarizer, options, sample_rate=rate, stage=stage

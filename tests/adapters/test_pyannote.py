@@ -27,6 +27,7 @@ from diffusion_asr.errors import DiffusionASRError, ModelError
 from diffusion_asr.formats import render
 from diffusion_asr.meeting import DiarizationError, SpeakerCount, offline_diarizer
 from diffusion_asr.meeting.diarizer import tidied
+from diffusion_asr.meeting.offline import OfflineDiarizer
 from diffusion_asr.transcript import Transcript
 
 DATA = Path(__file__).parents[1] / "data"
@@ -183,9 +184,8 @@ def test_the_command_finds_the_same_turns_in_a_process_of_its_own(meeting: Any) 
     assert {"segmentation", "embeddings"} <= set(stages)
 
 
-def test_a_failure_in_that_process_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    diarizer = offline_diarizer()
-    monkeypatch.setattr(diarizer, "_module", "no_such_module")
+def test_a_failure_in_that_process_is_one_error() -> None:
+    diarizer = OfflineDiarizer("no_such_module", "none")
     with pytest.raises(DiarizationError, match="no_such_module"):
         diarizer.diarize(np.zeros(16_000, np.float32), SpeakerCount(), lambda *_: None)
 
@@ -217,8 +217,12 @@ def test_impossible_options_are_value_errors_with_our_message(
 
 
 def test_steps_below_one_are_refused_before_any_work(pipeline: Any) -> None:
-    with pytest.raises(ValueError, match="step"):
+    with pytest.raises(adapter.PipelineInputError, match="steps must be a whole number of passes"):
         pipeline(ENGLISH, steps=0)
+    with pytest.raises(adapter.PipelineInputError, match="unknown decoding options: beams"):
+        pipeline(ENGLISH, beams=5)
+    with pytest.raises(adapter.PipelineInputError, match="start must be 'null', 'noise'"):
+        adapter.SpeakerAttributedTranscription(recognizer=pipeline.recognizer, start="silence")
 
 
 def test_bad_audio_is_a_value_error_with_our_message(pipeline: Any, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The shipped model's exact answers: structure may change, these may not (``python -m tests.support.golden``)."""
+"""The shipped model's exact answers: structure may change, these may not (``tests/support/golden.py``)."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -100,7 +101,7 @@ def test_a_draft_is_the_first_canvas_and_the_trace_tells_every_step() -> None:
         assert torch.equal(trace[0].canvas, draft[row])
         assert torch.equal(trace[-1].predicted, drafted.canvas[row])
         assert torch.equal(trace[-1].confidence, drafted.confidence[row])
-        for before, after in zip(trace[:-1], trace[1:], strict=True):
+        for before, after in pairwise(trace):
             assert before.accepted.any()
             assert not torch.equal(after.canvas, before.canvas)
         assert not torch.equal(trace[0].canvas, plain.traces[row][0].canvas)

@@ -80,12 +80,8 @@ def test_a_turn_change_splits_the_segment_at_the_word() -> None:
 def test_hanzi_stay_unspaced_and_an_unsplit_segment_keeps_its_text() -> None:
     spoken = tuple(Word(c, n / 2, n / 2 + 0.4) for n, c in enumerate("你好吗", start=3))
     whole = Segment(1.5, 2.9, "你好 吗", spoken, "zh")
-    assert [
-        s.text for s in attribute_words(Transcript((whole,)), [Turn(0, 2.4, "A"), Turn(2.4, 3, "B")]).segments
-    ] == [
-        "你好",
-        "吗",
-    ]
+    turns = [Turn(0, 2.4, "A"), Turn(2.4, 3, "B")]
+    assert [s.text for s in attribute_words(Transcript((whole,)), turns).segments] == ["你好", "吗"]
     assert attribute_words(Transcript((whole,)), [Turn(0, 9, "A")]).segments[0].text == "你好 吗"
 
 

@@ -93,6 +93,7 @@ def test_what_was_finished_but_not_written_is_not_decoded_again(
     [
         ({"language": "en"}, "another language"),
         ({"decoding": DecodingOptions(steps=3, trace=True)}, "another number of steps"),
+        ({"decoding": DecodingOptions(steps=2, trace=True, seed=1)}, "another start of the decoding"),
     ],
 )
 def test_a_state_of_other_options_is_told_and_not_used(

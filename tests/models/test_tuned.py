@@ -13,15 +13,33 @@ from torch import Tensor
 
 from diffusion_asr import ModelError, Recognizer
 from diffusion_asr.decoding.calibration import Calibration
+from diffusion_asr.decoding.causal.decoder import CausalDecoder
+from diffusion_asr.decoding.diffusion import DiffusionDecoder
+from diffusion_asr.loading import load_parts
 from diffusion_asr.models.folder import REFINER, load_config, model_folder
-from diffusion_asr.models.tuned import DENOISER, Source, copy_model, denoiser_of, write_tuned
+from diffusion_asr.models.tuned import (
+    DENOISER,
+    Source,
+    canvas_denoiser,
+    copy_model,
+    trainable,
+    write_tuned,
+)
+from tests.support import tiny
+from tests.support.tiny import DATA
 
-CLIP = Path(__file__).parents[1] / "data/en-arctic_a0239_1592711579.flac"
+CLIP = DATA / "en-arctic_a0239_1592711579.flac"
 
 
 @pytest.fixture(scope="module")
 def source() -> Source:
     return Source.of("canvas-base")
+
+
+def denoiser_of(model: str | Path) -> dict[str, Tensor]:
+    """A model's denoiser in float32, as training starts from it."""
+    state = canvas_denoiser(load_parts(model)).state_dict()
+    return {name: value.float() for name, value in state.items()}
 
 
 def deaf() -> dict[str, Tensor]:
@@ -45,13 +63,14 @@ def test_without_the_refiner_the_denoiser_has_the_last_word(source: Source, tmp_
     write_tuned(source, tmp_path / "alone", denoiser_of("canvas-base"), refiner=False)
     assert not (tmp_path / "alone" / REFINER).exists()
     alone, whole = Recognizer.from_pretrained(tmp_path / "alone"), Recognizer.from_pretrained()
-    assert alone.parts.refiner is None
-    assert whole.parts.refiner is not None
+    assert isinstance(alone.parts.decoder, DiffusionDecoder)
+    assert isinstance(whole.parts.decoder, CausalDecoder)
     assert alone.parts.calibration == Calibration(lag=whole.parts.calibration.lag)
     wave = torch.from_numpy(sf.read(CLIP, dtype="float32")[0])[None]
-    draft, other = (r.denoise(r.encode(wave), "en", steps=1)[0].text for r in (alone, whole))
+    draft, other = (r.decode(r.encode(wave), "en", steps=1)[0].text for r in (alone, whole))
     assert draft == other != ""  # one step is the denoiser, with and without
-    kept = Recognizer(replace(whole.parts, refiner=None))
+    decoder = DiffusionDecoder(canvas_denoiser(whole.parts), whole.parts.vocabulary)
+    kept = Recognizer(replace(whole.parts, decoder=decoder))
     assert alone.transcribe(CLIP, "en").text == kept.transcribe(CLIP, "en").text
 
 
@@ -106,3 +125,24 @@ def test_what_is_written_is_signed(source: Source, tmp_path: Path) -> None:
     (tmp_path / "tuned" / DENOISER).write_bytes(data)
     with pytest.raises(ModelError, match="corrupt"):
         Recognizer.from_pretrained(tmp_path / "tuned")
+
+
+def test_what_is_trained_is_what_decodes(tmp_path: Path) -> None:
+    parts = tiny.parts(tmp_path, refined=True)
+    tiny.canvas_denoiser(parts).bfloat16()
+    denoiser = trainable(parts)
+    assert denoiser is canvas_denoiser(parts)
+    assert {w.dtype for w in denoiser.parameters()} == {torch.float32}
+    assert all(w.requires_grad for w in denoiser.parameters())
+    asr = tiny.eager(parts)
+    memory = asr.encode(torch.from_numpy(tiny.noise(1.0))[None])
+    assert asr.decode(memory, "en", steps=1)[0].text != ""
+    with torch.no_grad():
+        denoiser.null_bias.fill_(1e4)
+    assert asr.decode(memory, "en", steps=1)[0].text == ""
+
+
+def test_a_model_without_a_canvas_denoiser_cannot_be_tuned(tmp_path: Path) -> None:
+    parts = replace(tiny.parts(tmp_path), denoiser=None)
+    with pytest.raises(ModelError, match="tiny has no canvas denoiser to fine-tune: start from canvas-base"):
+        trainable(parts)

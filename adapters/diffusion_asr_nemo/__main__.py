@@ -17,7 +17,7 @@ def _arguments() -> argparse.Namespace:
     export.add_argument("out", type=Path)
     export.add_argument("--checkpoint", default="canvas-base", help="embedded model or model folder")
     export.add_argument("--language", help="default language; detected if not given")
-    export.add_argument("--steps", type=int, help="denoising steps; as many as needed if not given")
+    export.add_argument("--steps", type=int, help="passes at most; until the text has settled if not given")
     unpack = commands.add_parser("unpack", help="write the model folder of a .nemo file, for Recognizer")
     unpack.add_argument("nemo", type=Path)
     unpack.add_argument("folder", type=Path)

@@ -14,23 +14,25 @@ from nemo.collections.asr.models.asr_model import ASRModel
 from nemo.collections.asr.parts.mixins import ASRTranscriptionMixin, TranscribeConfig
 from nemo.utils import logging, model_utils
 from nemo.utils.app_state import AppState
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from diffusion_asr.acoustics.encoder import AcousticMemory
 from diffusion_asr.audio.files import SAMPLE_RATE
 from diffusion_asr.decoding.objective import canvas_losses
+from diffusion_asr.decoding.options import DecodingOptions
 from diffusion_asr.errors import ModelError
-from diffusion_asr.models.canvas import load_parts
 from diffusion_asr.models.folder import model_folder
-from diffusion_asr.models.tuned import Source, copy_model, write_tuned
+from diffusion_asr.models.tuned import Source, canvas_denoiser, copy_model, trainable, write_tuned
 from diffusion_asr.recognizer import Recognizer
+from diffusion_asr.toolkits import translated_errors
 from diffusion_asr.transcript import Transcript
 from diffusion_asr_nemo.archive import FOLDER, FolderConnector, source_of
 from diffusion_asr_nemo.clips import Clip, clips_of, entry_clip, loader, read_entries, samples_of, whole_file
+from diffusion_asr_nemo.decoding import decoding_options, decoding_section
 from diffusion_asr_nemo.hypotheses import to_nemo
-from diffusion_asr_nemo.toolkit import nemo_errors
+from diffusion_asr_nemo.toolkit import RecognitionError
 from diffusion_asr_nemo.training_data import Utterance, training_loader
 
 
@@ -41,7 +43,7 @@ class DiffusionTranscribeConfig(TranscribeConfig):  # type: ignore[misc]
     Attributes:
         source_lang: Language of clips whose manifest entry names none; None takes the model's ``language``.
         prompt: NeMo's prompt turns; a slot ``source_lang`` is read from them.
-        steps: Denoising steps; None takes the model's ``decoding.steps``.
+        steps: Passes at most; None takes the model's ``decoding.steps``.
         lang_field: Key of the language in a manifest.
     """
 
@@ -52,22 +54,25 @@ class DiffusionTranscribeConfig(TranscribeConfig):  # type: ignore[misc]
     lang_field: str = "lang"
 
 
-@dataclass
-class Denoising:
-    """How clips are decoded: ``steps`` (None stops when a text has settled), ``init`` "draft" or "noise"."""
+def model_config(
+    checkpoint: str | os.PathLike[str] = "canvas-base", language: str | None = None, **decoding: Any
+) -> DictConfig:
+    """A model's configuration.
 
-    steps: int | None = None
-    init: Any = "draft"
+    Args:
+        checkpoint: As ``Recognizer.from_pretrained`` takes it.
+        language: Of clips for which nobody says another; None detects it.
+        decoding: Fields of ``DecodingOptions`` by name.
 
-
-def model_config(checkpoint: str | os.PathLike[str] = "canvas-base", **options: Any) -> DictConfig:
-    """A model's configuration; ``options`` are ``language``, ``steps`` and ``init``."""
+    Raises:
+        RecognitionError: An option that does not exist, or a value that makes no sense.
+    """
     return OmegaConf.create(
         {
             "checkpoint": str(checkpoint),
             "sample_rate": SAMPLE_RATE,
-            "language": options.get("language"),
-            "decoding": {"steps": options.get("steps"), "init": options.get("init", "draft")},
+            "language": language,
+            "decoding": decoding_section(decoding_options(decoding)),
         }
     )
 
@@ -84,23 +89,36 @@ class DiffusionASRModel(ASRModel, ASRTranscriptionMixin):  # type: ignore[misc]
     """
 
     def __init__(self, cfg: DictConfig, trainer: Any = None) -> None:
-        """Load the model folder in the ``.nemo`` file being restored, else ``cfg.checkpoint``."""
+        """Load the model folder in the ``.nemo`` file being restored, else ``cfg.checkpoint``.
+
+        Raises:
+            RecognitionError: No such model, a corrupt one, or an option that makes no sense.
+        """
         cfg = model_utils.convert_model_config_to_dict_config(cfg)
+        with open_dict(cfg):  # checked before any work, and with today's names when it is saved
+            cfg.decoding = decoding_section(decoding_options(cfg.get("decoding")))
         folder = _restored_folder()
-        with nemo_errors():
+        with translated_errors(RecognitionError):
             folder = folder or model_folder(cfg.get("checkpoint") or "canvas-base")
             # NeMo's constructor sets up data sets, which need the vocabulary: the recogniser comes first.
-            self.recognizer = Recognizer(load_parts(folder))
+            self.recognizer = Recognizer.from_pretrained(folder)
             self._source = _restored_source(folder) or Source.of(folder)
-            # Core reads the merges when a text is first spelled; by then NeMo has deleted what it unpacked.
-            self.recognizer.parts.vocabulary.encode("a first text", "en")
+            self._vocabulary = self.recognizer.parts.vocabulary
+            self._vocabulary.read_merges()  # NeMo deletes what it unpacked before a text is spelled
         self._tuned = False
         super().__init__(cfg=cfg, trainer=trainer)
         self._save_restore_connector = FolderConnector()
         parts = self.recognizer.parts  # not named encoder or decoder: NeMo would freeze and unfreeze those
         self.listener, self.canvas, self.language = parts.encoder, parts.denoiser, parts.language
-        decoding = self.cfg.get("decoding") or {}
-        self.decoding = Denoising(decoding.get("steps"), decoding.get("init", "draft"))
+
+    @property
+    def decoding(self) -> DecodingOptions:
+        """How clips are decoded: the section ``decoding`` of ``cfg``, which the ``.nemo`` file keeps.
+
+        Raises:
+            RecognitionError: Somebody has written into it what makes no sense.
+        """
+        return decoding_options(self.cfg.decoding)
 
     # -- loading and saving
 
@@ -110,10 +128,10 @@ class DiffusionASRModel(ASRModel, ASRTranscriptionMixin):  # type: ignore[misc]
 
         Args:
             checkpoint: As ``Recognizer.from_pretrained`` takes it.
-            options: ``language``, ``steps`` and ``init``, kept in the ``.nemo`` file.
+            options: ``language`` and fields of ``DecodingOptions``, kept in the ``.nemo`` file.
 
         Raises:
-            RecognitionError: No such model, or a corrupt one.
+            RecognitionError: No such model, a corrupt one, or an option that makes no sense.
         """
         return cls(model_config(checkpoint, **options))
 
@@ -145,14 +163,15 @@ class DiffusionASRModel(ASRModel, ASRTranscriptionMixin):  # type: ignore[misc]
 
         Args:
             folder: The folder to make.
-            refiner: See ``diffusion_asr.models.tuned.write_tuned``; False leaves the text to the denoiser alone.
+            refiner: False leaves the text to the denoiser alone; see ``diffusion_asr.models.tuned``.
 
         Raises:
             RecognitionError: What this model was loaded from is gone, or ``folder`` exists.
         """
-        with nemo_errors():
+        with translated_errors(RecognitionError):
             if self._tuned or not refiner:
-                write_tuned(self._source, folder, self.canvas.state_dict(), refiner)
+                weights = canvas_denoiser(self.recognizer.parts).state_dict()
+                write_tuned(self._source, folder, weights, refiner)
             else:
                 copy_model(self._source, folder)
 
@@ -190,8 +209,9 @@ class DiffusionASRModel(ASRModel, ASRTranscriptionMixin):  # type: ignore[misc]
             override_config = DiffusionTranscribeConfig(**{"num_workers": 0, **given, **options})
         if getattr(override_config, "augmentor", None):
             raise NotImplementedError("diffusion-asr takes no augmentor: augment the recordings beforehand")
-        with nemo_errors():
+        with translated_errors(RecognitionError):
             self.recognizer.check_language(_asked_language(override_config))
+            self._asked_decoding(override_config)  # an error before hours of work, not after them
             return super().transcribe(audio, override_config=override_config)
 
     @classmethod
@@ -229,21 +249,23 @@ class DiffusionASRModel(ASRModel, ASRTranscriptionMixin):  # type: ignore[misc]
     def _spelled(self, transcript: Transcript) -> list[int]:
         """Ids of the pieces that spell a transcript.
 
-        Not those of the canvas: core hands canvases out with all their steps, whose alignments take half as
+        Not those of the canvas: core hands canvases out with all their passes, whose alignments take half as
         long again as the recognition.
         """
-        spell = self.recognizer.parts.vocabulary.encode
+        spell = self._vocabulary.encode
         return [piece for s in transcript.segments for piece in spell(s.text, s.language or "en")]
 
     def _recognise(self, clip: Clip, trcfg: Any) -> Transcript:
         channels = getattr(trcfg, "channel_selector", None)
         source = clip.source if whole_file(clip, channels) else samples_of(clip, channels)
-        return self.recognizer.transcribe(
-            source,
-            language=clip.language or _asked_language(trcfg) or self.cfg.get("language"),
-            steps=getattr(trcfg, "steps", None) or self.decoding.steps,
-            init=self.decoding.init,
-        )
+        language = clip.language or _asked_language(trcfg) or self.cfg.get("language")
+        return self.recognizer.transcribe(source, language, self._asked_decoding(trcfg))
+
+    def _asked_decoding(self, trcfg: Any) -> DecodingOptions:
+        """The model's, with the steps that a call asks for."""
+        steps = getattr(trcfg, "steps", None)
+        with translated_errors(RecognitionError, ValueError):
+            return self.decoding if steps is None else self.decoding.changed(steps=steps)
 
     # -- fine-tuning
 
@@ -252,6 +274,10 @@ class DiffusionASRModel(ASRModel, ASRTranscriptionMixin):  # type: ignore[misc]
 
         Entries need ``text`` and, unless the model has a ``language``, ``lang``. Makes the denoiser float32
         and trainable; the encoder stays as it is.
+
+        Raises:
+            RecognitionError: A model without a canvas denoiser; an unreadable manifest, or one without an
+                entry to train on.
         """
         self._update_dataset_config(dataset_name="train", config=train_data_config)
         self._make_trainable()
@@ -263,13 +289,12 @@ class DiffusionASRModel(ASRModel, ASRTranscriptionMixin):  # type: ignore[misc]
         self._validation_dl = self._utterances(val_data_config, shuffle=False)
 
     def _utterances(self, config: Any, shuffle: bool) -> Any:
-        with nemo_errors():
-            return training_loader(
-                config, self.recognizer.parts.vocabulary, self.cfg.get("language"), shuffle
-            )
+        with translated_errors(RecognitionError):
+            return training_loader(config, self._vocabulary, self.cfg.get("language"), shuffle)
 
     def _make_trainable(self) -> None:
-        self.recognizer.parts.denoiser.float().requires_grad_(True)
+        with translated_errors(RecognitionError):
+            trainable(self.recognizer.parts)
         self._tuned = True
 
     def _listen(self, batch: Sequence[Utterance]) -> AcousticMemory:
@@ -279,12 +304,12 @@ class DiffusionASRModel(ASRModel, ASRTranscriptionMixin):  # type: ignore[misc]
         return AcousticMemory(heard.states.clone(), heard.mask.clone(), heard.frame_rate)
 
     def _losses(self, batch: Sequence[Utterance], memory: AcousticMemory) -> tuple[Tensor, Tensor]:
-        languages = [u.language for u in batch]
-        return canvas_losses(self.canvas, memory, languages, [u.tokens for u in batch])
+        denoiser, languages = canvas_denoiser(self.recognizer.parts), [u.language for u in batch]
+        return canvas_losses(denoiser, memory, languages, [u.tokens for u in batch])
 
     def training_step(self, batch: Sequence[Utterance], batch_idx: int) -> dict[str, Tensor]:
-        """Diffusion CTC loss of both denoising steps."""
-        with nemo_errors():
+        """Diffusion CTC loss of both unrolled denoising steps."""
+        with translated_errors(RecognitionError):
             first, second = self._losses(batch, self._listen(batch))
         loss = first + second
         logs = {"train_loss": loss.detach(), "loss_step1": first.detach(), "loss_step2": second.detach()}
@@ -293,13 +318,11 @@ class DiffusionASRModel(ASRModel, ASRTranscriptionMixin):  # type: ignore[misc]
 
     def validation_step(self, batch: Sequence[Utterance], batch_idx: int, dataloader_idx: int = 0) -> Any:
         """Loss (with the same noise each time) and word errors of the text as written."""
-        with nemo_errors(), torch.random.fork_rng(devices=[]):
+        with translated_errors(RecognitionError), torch.random.fork_rng(devices=[]):
             torch.manual_seed(batch_idx)
             memory = self._listen(batch)
             first, second = self._losses(batch, memory)
-            heard = self.recognizer.denoise(
-                memory, [u.language for u in batch], self.decoding.steps, self.decoding.init
-            )
+            heard = self.recognizer.decode(memory, [u.language for u in batch], self.decoding)
         rate, words, *_ = word_error_rate_detail([h.text for h in heard], [u.text for u in batch])
         num, denom = torch.tensor(rate * words), torch.tensor(float(words))
         outcome = {"val_loss": first + second, "val_wer_num": num, "val_wer_denom": denom}
@@ -320,7 +343,7 @@ def _restored_folder() -> Path | None:
         return None
     folder = Path(state.nemo_file_folder) / FOLDER
     if not folder.is_dir():
-        with nemo_errors():
+        with translated_errors(RecognitionError):
             raise ModelError(
                 f"{state.model_restore_path} is no diffusion-asr model: it holds no folder {FOLDER!r}"
             )

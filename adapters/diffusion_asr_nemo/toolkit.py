@@ -1,9 +1,6 @@
-"""Imports NeMo, or says how to install it; turns our errors into NeMo's kind."""
+"""Imports NeMo, or says how to install it; our errors as NeMo's kind."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from diffusion_asr.errors import DiffusionASRError, ToolkitMissingError
 
@@ -21,14 +18,3 @@ VERSION: str = _version
 
 class RecognitionError(NeMoBaseException, DiffusionASRError, ValueError):  # type: ignore[misc]
     """What went wrong, in our words; NeMo's callers catch it as their own exception or as ValueError."""
-
-
-@contextmanager
-def nemo_errors() -> Iterator[None]:
-    """Raise our errors as ``RecognitionError``."""
-    try:
-        yield
-    except RecognitionError:
-        raise
-    except DiffusionASRError as error:
-        raise RecognitionError(str(error)) from error

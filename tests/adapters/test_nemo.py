@@ -26,10 +26,16 @@ from nemo.collections.asr.models import ASRModel
 from nemo.collections.asr.parts.mixins.transcription import TranscriptionTensorDataset
 from nemo.collections.asr.parts.utils.diarization_utils import OfflineDiarWithASR
 from nemo.core.classes import common as nemo_common
+from omegaconf import OmegaConf
 
+from diffusion_asr.decoding.diffusion import DiffusionDecoder
+from diffusion_asr.decoding.options import DecodingOptions
 from diffusion_asr.errors import DiffusionASRError
+from diffusion_asr.models.tuned import canvas_denoiser
 from diffusion_asr.recognizer import Recognizer
 from diffusion_asr_nemo import DiffusionASRModel, RecognitionError, words_and_times
+from diffusion_asr_nemo.decoding import decoding_options, decoding_section
+from tests.support.audio_files import SPEECH
 from tests.support.nemo_helpers import (
     CLIPS,
     DATA,
@@ -44,7 +50,6 @@ from tests.support.nemo_helpers import (
     transcribe_like_the_script,
     write_manifest,
 )
-from tests.support.audio_files import SPEECH
 
 CLONE = os.environ.get("DIFFUSION_ASR_NEMO_CLONE", "")
 needs_shared = pytest.mark.skipif(not (SPEECH / "manifest.jsonl").is_file(), reason="no shared speech here")
@@ -220,13 +225,60 @@ def test_corrupt_and_foreign_archives_are_refused(archive: Path, tmp_path: Path)
 
 def test_options_are_kept_and_used(core: Recognizer, tmp_path: Path) -> None:
     path = tmp_path / "noisy.nemo"
-    DiffusionASRModel.from_checkpoint(language="en", steps=1, init="noise").save_to(str(path))
+    DiffusionASRModel.from_checkpoint(language="en", steps=1, start="noise").save_to(str(path))
     restored = DiffusionASRModel.restore_from(str(path))
     (first,) = restored.transcribe(str(CLIPS[-1]), timestamps=True, verbose=False)
-    assert_same(first, core.transcribe(CLIPS[-1], language="en", steps=1, init="noise"))
+    assert_same(first, core.transcribe(CLIPS[-1], language="en", steps=1, start="noise"))
     (more,) = restored.transcribe(str(CLIPS[-1]), steps=6, timestamps=True, verbose=False)
-    assert_same(more, core.transcribe(CLIPS[-1], language="en", steps=6, init="noise"))
+    expected = core.transcribe(CLIPS[-1], language="en", steps=6, start="noise")
+    assert_same(more, expected)
     assert first.text != more.text
+    assert restored.decoding == DecodingOptions(steps=1, start="noise")
+    restored.cfg.decoding.steps = 6  # as NeMo's users change a model's decoding
+    assert_same(restored.transcribe(str(CLIPS[-1]), timestamps=True, verbose=False)[0], expected)
+
+
+@pytest.mark.parametrize(
+    ("section", "options"),
+    [
+        ({"steps": 2, "init": "draft"}, DecodingOptions(steps=2)),
+        ({"steps": None, "init": "noise"}, DecodingOptions(start="noise")),
+        ({"start": None}, DecodingOptions()),  # hydra's and YAML's bare null
+        ({"start": "noise", "seed": 3}, DecodingOptions(start="noise", seed=3)),
+        (None, DecodingOptions()),
+    ],
+)
+def test_sections_of_any_version_are_read(section: Any, options: DecodingOptions) -> None:
+    assert decoding_options(section) == options
+    assert decoding_options(decoding_section(options)) == options
+
+
+@pytest.mark.parametrize("old", [{"steps": 1, "init": "draft"}, {"steps": 1, "init": "noise"}])
+def test_archives_with_the_old_name_of_the_start_still_load(
+    archive: Path, core: Recognizer, tmp_path: Path, old: dict[str, Any]
+) -> None:
+    with tarfile.open(archive) as tar:
+        tar.extractall(tmp_path / "unpacked", filter="data")
+    config = OmegaConf.load(tmp_path / "unpacked/model_config.yaml")
+    config.decoding = old
+    OmegaConf.save(config, tmp_path / "unpacked/model_config.yaml")
+    with tarfile.open(tmp_path / "old.nemo", "w") as tar:
+        tar.add(tmp_path / "unpacked", ".")
+    restored = DiffusionASRModel.restore_from(str(tmp_path / "old.nemo"))
+    start = "noise" if old["init"] == "noise" else "null"
+    (hypothesis,) = restored.transcribe(str(CLIPS[-1]), source_lang="en", timestamps=True, verbose=False)
+    assert_same(hypothesis, core.transcribe(CLIPS[-1], "en", steps=1, start=start))
+    assert restored.cfg.decoding.start == start
+    assert "init" not in restored.cfg.decoding  # saved again, it has today's name
+
+
+def test_options_that_make_no_sense_are_told_before_any_work(model: Any) -> None:
+    with pytest.raises(RecognitionError, match="unknown decoding options: beams; there are steps"):
+        DiffusionASRModel.from_checkpoint("nope", beams=5)
+    with pytest.raises(RecognitionError, match="start must be 'null', 'noise'"):
+        DiffusionASRModel.from_checkpoint("nope", start="silence")
+    with pytest.raises(RecognitionError, match="steps must be a whole number of passes"):
+        model.transcribe([str(DATA / "no-such.flac")], steps=0, verbose=False)
 
 
 def test_trained_weights_survive_nemo_and_core(archive: Path, tmp_path: Path) -> None:
@@ -247,8 +299,8 @@ def test_trained_weights_survive_nemo_and_core(archive: Path, tmp_path: Path) ->
     assert_same(hypothesis, core.transcribe(CLIPS[-1]))
     again.save_folder(tmp_path / "alone", refiner=False)
     alone = Recognizer.from_pretrained(tmp_path / "alone")
-    assert alone.parts.refiner is None
-    assert torch.equal(alone.parts.denoiser.null_bias, core.parts.denoiser.null_bias)
+    assert isinstance(alone.parts.decoder, DiffusionDecoder)  # the denoiser alone
+    assert torch.equal(canvas_denoiser(alone.parts).null_bias, canvas_denoiser(core.parts).null_bias)
     with pytest.raises(RecognitionError, match="exists: choose another folder"):
         again.save_folder(tmp_path / "alone")
 
@@ -321,7 +373,7 @@ def test_fine_tuning_lowers_the_loss_and_transcribes(archive: Path, core: Recogn
     assert losses[-1] < 0.5 * losses[0], losses
     restored = DiffusionASRModel.restore_from(str(tuned))
     # A matrix: in bf16, a single number may round to what it was.
-    assert not torch.equal(restored.canvas.inject.weight, core.parts.denoiser.inject.weight)
+    assert not torch.equal(restored.canvas.inject.weight, canvas_denoiser(core.parts).inject.weight)
     reference = entry(clip)["text"]
     # The draft shows it: settled, the shipped model makes no error in this clip.
     drafts = (asr.transcribe(clip, "en", steps=1).text for asr in (core, restored.recognizer))

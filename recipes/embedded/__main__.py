@@ -210,11 +210,12 @@ def join(
     refiner: Annotated[str | None, typer.Option(help="Run that trained one.")] = None,
     model: str = "canvas-base",
     work: Work = WORK,
+    shared: Shared = SHARED,
 ) -> None:
     """Write MODEL as a folder OUT, with the denoiser or the refiner of a run."""
     from recipes.embedded.export import join as run
 
-    run(work, out, model, version, denoiser, refiner)
+    run(work, shared, out, model, version, denoiser, refiner)
 
 
 @app.command()

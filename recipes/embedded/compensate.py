@@ -52,18 +52,18 @@ def input_moments(model: CanvasDenoiser, clips: Sequence[Clip]) -> dict[str, Ten
     return moments
 
 
-def compensated(weight: Tensor, moments: Tensor) -> tuple[Tensor, Tensor]:
-    """As ``checkpoint.quantise_groups``, with compensation; ``moments`` is (columns, columns)."""
+def compensated(weight: Tensor, moments: Tensor, size: int = GROUP) -> tuple[Tensor, Tensor]:
+    """As ``packing.quantise_groups``, with compensation; ``moments`` is (columns, columns)."""
     left = weight.float().clone()
     rows, columns = left.shape
     square = moments + torch.eye(columns) * (DAMPING * moments.diagonal().mean()).clamp(min=1e-8)
     spread = torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(square)), upper=True)
-    whole, scales = torch.zeros_like(left), torch.zeros(rows, columns // GROUP)
-    for first in range(0, columns, GROUP):
-        end = first + GROUP
+    whole, scales = torch.zeros_like(left), torch.zeros(rows, columns // size)
+    for first in range(0, columns, size):
+        end = first + size
         scale = group_scales(left[:, first:end]).to(torch.float16).float()
-        scales[:, first // GROUP] = scale
-        errors = torch.zeros(rows, GROUP)
+        scales[:, first // size] = scale
+        errors = torch.zeros(rows, size)
         for at in range(first, end):
             whole[:, at] = in_steps(left[:, at, None], scale)[:, 0]
             errors[:, at - first] = (left[:, at] - whole[:, at] * scale) / spread[at, at]

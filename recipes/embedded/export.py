@@ -13,14 +13,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from diffusion_asr.decoding.calibration import Calibration
-from diffusion_asr.decoding.causal.model import EditDenoiser, RefinerConfig
+from diffusion_asr.decoding.causal.model import CausalRefiner, RefinerConfig
 from diffusion_asr.decoding.denoiser import CanvasDenoiser, DenoiserConfig
-from diffusion_asr.models.canvas import load_parts
+from diffusion_asr.loading import load_parts
 from diffusion_asr.models.folder import REFINER, load_config, model_folder, save
-from diffusion_asr.models.packing import NIBBLES, SCALE, pack, pack_delta, unpack
+from diffusion_asr.models.packing import EXACT, NIBBLES, ROWS, SCALE, pack, unpack
 from diffusion_asr.text.vocabulary import Vocabulary
 from recipes.embedded.compensate import heard_clips, input_moments, narrowed
 from recipes.embedded.features import ENCODER
+from recipes.embedded.tables import frequent_pieces, output_moments, pack_table
 from recipes.embedded.training import continued_denoiser, run_average
 
 
@@ -76,30 +77,40 @@ def _narrow(model: str) -> dict[str, Tensor]:
     """What a model's denoiser stores in four bits, as it is: rounding it again would change it."""
     stored = load_file(model_folder(model) / "denoiser.safetensors")
     names = [name.removesuffix(NIBBLES) for name in stored if name.endswith(NIBBLES)]
-    return {name + part: stored[name + part] for name in names for part in (NIBBLES, SCALE)}
+    parts = (name + part for name in names for part in (NIBBLES, SCALE, ROWS, EXACT))
+    return {part: stored[part] for part in parts if part in stored}
 
 
 def join(
-    work: Path, out: Path, model: str, version: str, denoiser: str | None = None, refiner: str | None = None
+    work: Path,
+    shared: Path,
+    out: Path,
+    model: str,
+    version: str,
+    denoiser: str | None = None,
+    refiner: str | None = None,
 ) -> None:
     """Write ``model`` as the folder ``out``, with denoiser or refiner of a run in ``work/runs``.
 
-    The denoiser's embeddings become four-bit differences to the refiner's: both started from Whisper's. A
-    run's layers are rounded to four bits with compensation on the cached training clips, if there are any.
+    A run's layers and its table of pieces are rounded to four bits with compensation on the cached training
+    clips, if there are any.
     """
     parts = load_parts(model)
-    own = run_average(work, denoiser) if denoiser else continued_denoiser(model).state_dict()
-    drafting = CanvasDenoiser(parts.denoiser.config)
-    drafting.load_state_dict(own)  # fails here rather than at the user's
+    drafting = continued_denoiser(model)
     if denoiser:
-        clips = heard_clips(work, parts.vocabulary, parts.denoiser.config.slot_frames)
+        drafting.load_state_dict(run_average(work, denoiser))  # fails here rather than at the user's
+        clips = heard_clips(work, parts.vocabulary, drafting.config.slot_frames)
+        kept = frequent_pieces(parts.vocabulary, shared / "data/text")
+        table = drafting.embed_tokens.weight.detach()
         narrow = narrowed(drafting, input_moments(drafting, clips)) if clips else {}
+        narrow |= pack_table(table, output_moments(drafting, clips), kept) if clips else {}
     else:
         narrow = _narrow(model)
     state = run_average(work, refiner) if refiner else unpack(model_folder(model) / REFINER, torch.float32)
     out.mkdir(parents=True, exist_ok=True)
     for name in ("vocabulary.json", "bpe.json"):
         shutil.copy(model_folder(model) / name, out / name)
+    own = drafting.state_dict()
     write_pair(model, out, version, own, state, _calibration(work, parts.calibration), narrow)
 
 
@@ -122,14 +133,10 @@ def write_pair(
         config["calibration"] = asdict(calibration)
     packed, name, done = pack(refiner), "embed_tokens.weight", dict(narrow or {})
     sizes = RefinerConfig(vocabulary=len(refiner[name]))
-    EditDenoiser(sizes).load_state_dict(refiner)
-    stored = packed[name].float() * packed[name + "::scale"].float()[:, None]
-    weights = {
-        # Four bits cost the draft nothing that dev shows, and make room for all of Whisper's Latin pieces.
-        **pack({k: v for k, v in denoiser.items() if k != name and k + NIBBLES not in done}, narrow=True),
-        **done,
-        **pack_delta(name, denoiser[name], stored),
-    }
+    CausalRefiner(sizes).load_state_dict(refiner)
+    # Four bits cost the draft nothing that dev shows, and make room for all of Whisper's Latin pieces.
+    rest = {k: v for k, v in denoiser.items() if k + NIBBLES not in done}
+    weights = {**pack(rest, narrow=True), **done}
     save_file(_without_positions(load_file(source / "encoder.safetensors")), out / "encoder.safetensors")
     language = {k: v.to(torch.float16) for k, v in load_file(source / "language.safetensors").items()}
     config["denoiser"] = {**config["denoiser"], "vocabulary": len(denoiser[name])}

@@ -148,7 +148,7 @@ def manifest_rows(manifest: Path) -> list[Row]:
     return [row | {"path": str(manifest.parent / row["audio_filepath"])} for row in rows]
 
 
-def _source_rows(work: Path, shared: Path, source: str) -> tuple[list[Row], float]:
+def source_rows(work: Path, shared: Path, source: str) -> tuple[list[Row], float]:
     """Clips of a source and the share that is joined into longer recordings.
 
     Training clips that say what a dev clip says are left out: the shared train split holds a few.
@@ -171,7 +171,7 @@ def _source_rows(work: Path, shared: Path, source: str) -> tuple[list[Row], floa
 def cache_source(work: Path, shared: Path, source: str, variant: int) -> None:
     """Write ``work/cache/SOURCE.VARIANT`` (``dev`` without variant or augmentation)."""
     encoder = load_encoder(work / "weights/whisper/model.safetensors")
-    rows, joined = _source_rows(work, shared, source)
+    rows, joined = source_rows(work, shared, source)
     if source == "dev":
         cache(work / "cache/dev", [Recording((r,), 0) for r in rows], encoder, augmented=False)
         return

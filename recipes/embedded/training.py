@@ -23,8 +23,8 @@ from torch.nn import functional as F
 from diffusion_asr.decoding.alignment import forced_canvas
 from diffusion_asr.decoding.denoiser import CanvasDenoiser, DenoiserConfig
 from diffusion_asr.decoding.layers import PROMPT
-from diffusion_asr.models.canvas import compute_dtype, load_parts
-from diffusion_asr.models.folder import REFINER, model_folder
+from diffusion_asr.models.canvas import compute_dtype, denoiser_config
+from diffusion_asr.models.folder import load_config, model_folder
 from diffusion_asr.models.packing import unpack
 from diffusion_asr.text.vocabulary import Vocabulary
 from recipes.embedded.data import Batch, Clip, batches, collate, load, training_shards
@@ -92,11 +92,9 @@ def initial_denoiser(
 
 def continued_denoiser(model: str) -> CanvasDenoiser:
     """A model's denoiser in float32 (``load_parts`` rounds it to bf16 on some CPUs), to be trained on."""
-    folder, config = model_folder(model), load_parts(model).denoiser.config
-    refiner, name = folder / REFINER, "embed_tokens.weight"
-    bases = {name: unpack(refiner, torch.float32)[name][: config.vocabulary]} if refiner.exists() else None
-    continued = CanvasDenoiser(config)
-    continued.load_state_dict(unpack(folder / "denoiser.safetensors", torch.float32, bases))
+    folder = model_folder(model)
+    continued = CanvasDenoiser(denoiser_config(load_config(folder)))
+    continued.load_state_dict(unpack(folder / "denoiser.safetensors", torch.float32))
     return continued
 
 

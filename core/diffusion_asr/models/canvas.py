@@ -70,7 +70,7 @@ def load_canvas_model(folder: Path, config: Mapping[str, Any]) -> Parts:
     """
     try:
         refiner = _load_refiner(config, folder)
-        encoder, denoiser, language = _load_networks(config, folder, refiner)
+        encoder, denoiser, language = _load_networks(config, folder)
         calibration = Calibration(**config["calibration"])
         title, version = str(config["name"]), str(config["version"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -87,7 +87,7 @@ def load_canvas_model(folder: Path, config: Mapping[str, Any]) -> Parts:
 
 
 def _load_networks(
-    config: Mapping[str, Any], folder: Path, refiner: CausalRefiner | None
+    config: Mapping[str, Any], folder: Path
 ) -> tuple[WhisperEncoder, CanvasDenoiser, LanguagePosterior]:
     with torch.device("meta"), Bare():
         denoiser = CanvasDenoiser(denoiser_config(config))
@@ -96,9 +96,7 @@ def _load_networks(
     dtype = compute_dtype()
     positions = {"embed_positions.weight": sinusoids(encoder.config.max_frames, encoder.config.d_model)}
     _fill(encoder, folder / "encoder.safetensors", dtype, known=positions)
-    # The denoiser's embeddings may be stored as differences to the refiner's.
-    bases = {} if refiner is None else {TABLE: refiner.embed_tokens.weight[: denoiser.config.vocabulary]}
-    _fill(denoiser, folder / "denoiser.safetensors", dtype, bases)
+    _fill(denoiser, folder / "denoiser.safetensors", dtype)
     _fill(language, folder / "language.safetensors", torch.float32)
     return encoder, denoiser, language
 
@@ -128,14 +126,13 @@ def _fill(
     module: nn.Module,
     path: Path,
     dtype: torch.dtype,
-    bases: dict[str, Tensor] | None = None,
     known: dict[str, Tensor] | None = None,
 ) -> None:
     """Load weights into a module on the meta device; names must match, but ``known`` ones may be missing."""
     # Tables are read by rows, and stored in int8: float32 would be 90 MB for each of the two.
     tables = {TABLE: torch.float16} if dtype == torch.float32 else {}
     tensors = {name: value.to(dtype) for name, value in (known or {}).items()}
-    tensors |= unpack(path, dtype, bases, tables)
+    tensors |= unpack(path, dtype, tables)
     try:
         module.load_state_dict(tensors, assign=True)
     except RuntimeError as error:

@@ -1,10 +1,9 @@
-"""Tensors made small: int8 by row, four bits by group, or differences to another matrix.
+"""Tensors made small: int8 by row, or four bits by group.
 
 Large matrices may be stored as int8 with one scale for each row (``name`` int8, ``name::scale``), or in
-four bits with one scale for every 32 values of a row (``name::nibbles``, ``name::scale``), which makes the
-embedded model small; they are widened to the compute type when loaded. A matrix that differs little from one
-of another file may be stored as four-bit differences (``name::delta``, ``name::scale``), with the rows that
-these serve worst in full (``name::rows``, ``name::exact``).
+four bits with one scale for some values of a row (``name::nibbles``, ``name::scale``), which makes the
+embedded model small; they are widened to the compute type when loaded. Of a matrix in four bits some rows may
+be there in full as well (``name::rows``, ``name::exact``): those that matter most.
 """
 
 from __future__ import annotations
@@ -19,13 +18,14 @@ from torch import Tensor
 
 from diffusion_asr.errors import REINSTALL, ModelError
 
-SCALE, NIBBLES, DELTA, ROWS, EXACT = "::scale", "::nibbles", "::delta", "::rows", "::exact"
+SCALE, NIBBLES, ROWS, EXACT = "::scale", "::nibbles", "::rows", "::exact"
+_DIFFERENCES = "::delta"  # of releases that stored a table as differences to another file's
 
 
 LARGE = 16_384  # values from which a matrix is stored narrow
 
 
-GROUP = 32  # values that share a scale in four bits
+GROUP = 32  # values that share a scale in four bits, unless told otherwise
 
 
 BLOCK = 512  # rows that are widened at a time: they stay in the core's cache
@@ -40,9 +40,9 @@ def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
     return whole.reshape(weight.shape), scale
 
 
-def quantise_groups(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Four bits by group: ``(uint8 (rows, columns / 2), scale (rows, columns / GROUP) float16)``."""
-    groups = weight.float().view(len(weight), -1, GROUP)
+def quantise_groups(weight: Tensor, size: int = GROUP) -> tuple[Tensor, Tensor]:
+    """Four bits by group: ``(uint8 (rows, columns / 2), scale (rows, columns / size) float16)``."""
+    groups = weight.float().view(len(weight), -1, size)
     scale = group_scales(groups)
     return two_to_a_byte(in_steps(groups, scale).flatten(1)), scale.to(torch.float16)
 
@@ -91,29 +91,10 @@ def pack(tensors: Mapping[str, Tensor], narrow: bool = False) -> dict[str, Tenso
     return {name: value.contiguous() for name, value in out.items()}
 
 
-def pack_delta(name: str, weight: Tensor, base: Tensor, exact: int = 128) -> dict[str, Tensor]:
-    """A matrix as four-bit differences from ``base`` by row; the ``exact`` rows furthest off in float16."""
-    difference = weight.float() - base.float()
-    scale = (difference.abs().amax(1) / 7).clamp(min=1e-6).to(torch.float16)
-    packed = two_to_a_byte((difference / scale.float()[:, None]).round().clamp(-7, 7))
-    rows = scale.float().topk(min(exact, len(scale))).indices.sort().values
-    return {
-        name + DELTA: packed,
-        name + SCALE: scale,
-        name + ROWS: rows.to(torch.int32),
-        name + EXACT: weight[rows].to(torch.float16),
-    }
-
-
-def _add_delta(name: str, data: Any, base: Tensor) -> Tensor:
-    """What ``pack_delta`` stored, in the type of ``base``."""
-    packed, scale = data.get_tensor(name + DELTA), data.get_tensor(name + SCALE)
-    value = torch.empty_like(base)
-    for start in range(0, len(packed), BLOCK):
-        part = slice(start, start + BLOCK)
-        value[part] = base[part].float() + _from_bytes(packed[part]) * scale[part].float()[:, None]
-    value[data.get_tensor(name + ROWS).long()] = data.get_tensor(name + EXACT).to(value.dtype)
-    return value
+def keep_rows(packed: dict[str, Tensor], name: str, weight: Tensor, rows: Tensor) -> dict[str, Tensor]:
+    """What is stored of a matrix in four bits, with some of its ``rows`` (R,) in float16 as well."""
+    rows = rows.sort().values
+    return packed | {name + ROWS: rows.to(torch.int32), name + EXACT: weight[rows].to(torch.float16)}
 
 
 def _widened(whole: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
@@ -125,15 +106,16 @@ def _widened(whole: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
     return value
 
 
+def _widened_nibbles(packed: Tensor, scale: Tensor) -> Tensor:
+    """What ``quantise_groups`` made narrow, float32; the groups' size is in the shapes."""
+    whole, groups = _from_bytes(packed), scale.shape[1]
+    return whole.view(len(whole), groups, -1).mul_(scale.float()[..., None]).flatten(1)
+
+
 def unpack(
-    path: Path,
-    dtype: torch.dtype,
-    bases: Mapping[str, Tensor] | None = None,
-    others: Mapping[str, torch.dtype] | None = None,
+    path: Path, dtype: torch.dtype, others: Mapping[str, torch.dtype] | None = None
 ) -> dict[str, Tensor]:
     """Every tensor of a safetensors file, widened to ``dtype`` or to its own among ``others``.
-
-    Differences are added to their ``bases``.
 
     Raises:
         ModelError: If the file cannot be read.
@@ -142,19 +124,28 @@ def unpack(
     try:
         with safe_open(path, framework="pt") as data:
             names = set(data.keys())
+            if any(stored.endswith(_DIFFERENCES) for stored in names):
+                raise ModelError(
+                    f"{path} holds differences to another file, of an older release. {REINSTALL}"
+                )
             for stored in names:
                 if stored.endswith((SCALE, ROWS, EXACT)):
                     continue
-                name = stored.removesuffix(DELTA).removesuffix(NIBBLES)
-                value, wanted = data.get_tensor(stored), (others or {}).get(name, dtype)
-                if stored.endswith(DELTA):
-                    value = _add_delta(name, data, (bases or {})[name])
-                elif stored.endswith(NIBBLES):
-                    scale = data.get_tensor(name + SCALE).float()
-                    value = _from_bytes(value).view(len(value), -1, GROUP).mul_(scale[..., None]).flatten(1)
-                elif name + SCALE in names:
-                    value = _widened(value, data.get_tensor(name + SCALE), wanted)
-                out[name] = value.to(wanted)
-    except (OSError, SafetensorError, KeyError, RuntimeError) as error:
+                name = stored.removesuffix(NIBBLES)
+                wanted = (others or {}).get(name, dtype)
+                out[name] = _read_tensor(data, names, stored, name, wanted).to(wanted)
+    except (OSError, SafetensorError, KeyError, RuntimeError, IndexError) as error:
         raise ModelError(f"{path}: not a readable safetensors file ({error}). {REINSTALL}") from error
     return out
+
+
+def _read_tensor(data: Any, names: set[str], stored: str, name: str, wanted: torch.dtype) -> Tensor:
+    """One tensor as it was packed."""
+    value: Tensor = data.get_tensor(stored)
+    if stored.endswith(NIBBLES):
+        value = _widened_nibbles(value, data.get_tensor(name + SCALE))
+        if name + ROWS in names:
+            value[data.get_tensor(name + ROWS).long()] = data.get_tensor(name + EXACT).float()
+    elif name + SCALE in names:
+        value = _widened(value, data.get_tensor(name + SCALE), wanted)
+    return value

@@ -1,8 +1,8 @@
 """The shipped model on real speech, and what it costs.
 
-``data/bounds.json`` holds what version 6.1 reached on these clips, measured by these tests in float32, and
-a little headroom for machines that round otherwise: a tenth on dev, one more wrong word on the fixtures. The
-bounds catch a regression; how good the model is stands in MODEL_CARD.md.
+``data/bounds.json``: on dev the worse of what these tests measured with version 6.1 in float32 and what
+MODEL_CARD.md states of version 6 in bf16, and a tenth more; on the fixtures one more wrong word than found.
+The bounds catch a regression; how good the model is stands in MODEL_CARD.md.
 """
 
 from __future__ import annotations

@@ -110,7 +110,7 @@ def test_a_draft_is_the_first_canvas_and_the_trace_tells_every_step() -> None:
 def test_wrong_options() -> None:
     for wrong in ({"steps": 0}, {"t_min": 0.8, "t_max": 0.4}, {"t_min": 0.0}, {"entropy_bound": -1.0}):
         with pytest.raises(ValueError, match=r"step|temperatures|entropy_bound"):
-            GemmaSampling(**wrong)  # type: ignore[arg-type]
+            GemmaSampling(**wrong)
 
 
 def test_a_call_s_options_change_what_they_name() -> None:

@@ -141,6 +141,6 @@ def test_a_diarizer_that_returns_nothing_leaves_words_to_nobody(asr: Recognizer,
 def test_wrong_options_are_refused_before_any_work() -> None:
     for wrong in ({"order": "sideways"}, {"limit": -1.0}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
-            MeetingOptions(**wrong)  # type: ignore[arg-type]
+            MeetingOptions(**wrong)
     with pytest.raises(LanguageError, match="unknown language 'xx'"):
         transcribe_meeting(ENGLISH, "canvas-base", known(), MeetingOptions("xx"))

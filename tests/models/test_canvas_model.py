@@ -6,6 +6,7 @@ import json
 import pickle
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -208,7 +209,7 @@ def test_a_configuration_that_lacks_a_part_is_refused(model: Path, part: str) ->
 @pytest.mark.parametrize("part", ["encoder", "denoiser", "calibration", "refiner"])
 def test_a_configuration_that_misstates_a_part_is_refused(model: Path, part: str) -> None:
     for wrong in ({"unheard of": 1}, 3, None):
-        edit(model, lambda c, wrong=wrong: c.update({part: wrong}))
+        edit(model, partial(dict.update, **{part: wrong}))
         refused(model, "config.json")
 
 

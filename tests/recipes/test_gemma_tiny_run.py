@@ -12,14 +12,14 @@ pytest.importorskip("transformers.models.diffusion_gemma")
 pytest.importorskip("jiwer")
 
 from diffusion_asr import Recognizer
-from diffusion_asr.decoding.canvas import collapse
-from diffusion_asr.models.canvas import load_parts
+from diffusion_asr.decoding.canvas import tokens_of
+from diffusion_asr.loading import load_parts
 from recipes.diffusion_gemma.export import export
 from recipes.diffusion_gemma.tiny import drafted
 from recipes.diffusion_gemma.training import Guide, TinyOptions, TinyTrainer
 from recipes.embedded.data import collate, load
 from recipes.embedded.features import Recording, cache
-from tests.support.tiny import ROOT
+from tests.support.tiny import ROOT, canvas_denoiser
 
 OPTIONS = TinyOptions(
     steps=4, frames=500, negatives=200, guided=3, conditioned_after=0, warmup=1, evaluate_every=100,
@@ -44,12 +44,12 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_guide_says_the_text_where_it_is_spoken(work: Path) -> None:
     parts = load_parts("canvas-base")
-    used = drafted(parts.denoiser)
+    used = drafted(canvas_denoiser(parts))
     clips = load([work / "cache/train.0.jsonl"], parts.vocabulary.only(used.tolist()), 4)
-    states, canvases = Guide(parts.denoiser, used)(collate(clips))
+    states, canvases = Guide(canvas_denoiser(parts), used)(collate(clips))
     assert states.shape == (*canvases.shape, 512)
     for row, clip in zip(canvases, clips, strict=True):
-        assert [token for token, _, _ in collapse(row)] == clip.ids
+        assert tokens_of(row) == clip.ids
         spoken = row.nonzero().flatten()
         assert int(spoken[-1]) - int(spoken[0]) > 0.4 * clip.frames / 4  # spread over the clip
 

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import json
-from itertools import pairwise
+import random
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
-from diffusion_asr.decoding.causal.fronts import MARGIN, SlotTimes
-from diffusion_asr.decoding.causal.model import END, EditDenoiser, RefinerConfig
+from diffusion_asr.decoding.causal.model import END, CausalRefiner, RefinerConfig, apply_edits
 from diffusion_asr.text.vocabulary import Vocabulary
 from recipes.embedded import refining
-from recipes.embedded.data import Clip, collate
-from recipes.embedded.refining import Drafted, RefineOptions, RefineTrainer, front_rows, mixed
+from recipes.embedded.data import collate
+from recipes.embedded.refining import RefineOptions, RefineTrainer, align, corrupt, mixed
 from tests.support import tiny
 from tests.support.recipe_helpers import write_cache
 
 DRAFT = [259, 261, 259]  # the ab the
+TOKENS = st.lists(st.integers(1, 9), max_size=12)
 RUNS = [[token, 3 * n, 3 * n + 1] for n, token in enumerate(DRAFT)]
 
 
@@ -37,9 +39,9 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         line = json.dumps({"offset": 0, "runs": RUNS, "text": slots}) + "\n"
         (tmp_path / f"cache/{shard}.drafts.jsonl").write_text(line)
 
-    def initial(work: Path, vocabulary: Vocabulary, trained: Tensor) -> EditDenoiser:
+    def initial(work: Path, vocabulary: Vocabulary, trained: Tensor) -> CausalRefiner:
         torch.manual_seed(0)
-        return EditDenoiser(RefinerConfig(vocabulary=len(vocabulary), d_model=512, layers=1, heads=2))
+        return CausalRefiner(RefinerConfig(vocabulary=len(vocabulary), d_model=512, layers=1, heads=2))
 
     monkeypatch.setattr(refining, "initial_refiner", initial)
     return tmp_path
@@ -79,51 +81,6 @@ def test_drafts_are_found_by_their_clip(work: Path) -> None:
     assert DRAFT not in [made.canvas_of(row) for _ in range(30)]  # it has none
 
 
-def test_fronts_share_out_text_and_states(tmp_path: Path) -> None:
-    vocabulary = tiny.vocabulary(tmp_path)
-    ids = vocabulary.encode("ab the nie ab nie", "en")
-    starts = [n for n, token in enumerate(ids) if vocabulary.bytes_of(token).startswith(b" ")]
-    assert len(starts) > 3
-    runs = [(token, 4 * n, 4 * n) for n, token in enumerate(ids)]
-    clip = Clip(np.zeros((200, 512), np.float16), 7, 16 * len(ids), "", "en", "made", ids)
-    rows = front_rows(clip, 0, Drafted(runs, [run[1] for run in runs]), vocabulary, SlotTimes(4), 3)
-    assert len(rows) > 1
-    assert [token for row in rows for token in row.clip.ids] == ids
-    assert [token for row in rows for token in row.draft or []] == ids
-    assert all(row.clip.ids == row.draft for row in rows)
-    for row in rows:
-        assert ids[row.first : row.first + len(row.clip.ids)] == row.clip.ids
-        assert row.first in starts
-    ends = [(row.clip.offset, row.clip.offset + row.clip.frames) for row in rows]
-    assert ends[0][0] == 7
-    assert ends[-1][1] == 7 + clip.frames
-    assert all(after[0] == before[1] - 2 * MARGIN for before, after in pairwise(ends))
-    rows = front_rows(clip, 0, Drafted(runs, [run[1] + 99 for run in runs]), vocabulary, SlotTimes(4), 3)
-    assert [row.clip.ids for row in rows] == [*[[]] * (len(rows) - 1), ids]  # all said after the draft's end
-
-
-def test_a_teacher_reads_the_whole_clip_of_a_front(work: Path) -> None:
-    options = RefineOptions(
-        model=str(work / "model"), steps=1, negatives=50, teacher=0.75, cut=1.0, fronts=(2,)
-    )
-    made = RefineTrainer(work, work / "cut", options)
-    made.source()
-    (english, _) = made.clips([work / "cache/one.jsonl"])
-    whole = collate([english])
-    taught, _ = made.teacher.says(whole) if made.teacher else (None, None)
-    rows = made.rows([english])
-    assert len(rows) > 1
-    batch = collate([row.clip for row in rows])
-    longest = batch.targets.shape[1]
-    ids, chances = made.targets(rows, [english], batch, torch.arange(longest + 1).expand(len(rows), -1))
-    assert taught is not None
-    for row, found, shares in zip(rows, ids, chances, strict=True):
-        size = len(row.clip.ids)
-        assert found[:size, 0].tolist() == row.clip.ids
-        assert torch.equal(found[:size, 1:], taught[0, row.first : row.first + size])
-        assert (found[size, 0], shares[size, 0]) == (END, 1.0)
-
-
 def test_a_teacher_shares_the_targets_of_its_languages(work: Path) -> None:
     options = RefineOptions(model=str(work / "model"), steps=1, negatives=50, teacher=0.75)
     made = RefineTrainer(work, work / "taught", options)
@@ -145,3 +102,23 @@ def test_weights_are_mixed_but_for_operations() -> None:
     found = mixed(whisper, trained, 0.25)
     assert found["embed"].tolist() == [[0.5], [1.0]]
     assert found["operation"].tolist() == [1.0]
+
+
+# --- edits -------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=300, deadline=None)
+@given(TOKENS, TOKENS)
+def test_the_right_edits_lead_to_the_text(canvas: list[int], text: list[int]) -> None:
+    for _ in range(len(text) + 2):
+        operations, places = align(canvas, text)
+        canvas = apply_edits(canvas, [[*text, END][place] for place in places], operations)
+    assert canvas == text
+
+
+@settings(max_examples=100, deadline=None)
+@given(TOKENS, st.integers(0, 999))
+def test_corruption_keeps_to_its_rate(text: list[int], seed: int) -> None:
+    rng = random.Random(seed)
+    assert corrupt(text, 0.0, [1], rng) == text
+    assert all(token in (1, *text) for token in corrupt(text, 1.0, [1], rng))

@@ -21,7 +21,7 @@ from diffusion_asr.acoustics.encoder import AcousticMemory
 from diffusion_asr.text.vocabulary import Vocabulary
 from recipes.embedded.augment import speed
 from recipes.embedded.data import Clip, batches, collate, load
-from recipes.embedded.features import Recording, _source_rows, cache, compose
+from recipes.embedded.features import Recording, cache, compose, source_rows
 from recipes.embedded.texts import clean, dev_keys, key, sentences, speakable
 from tests.support import recipe_helpers, tiny
 from tests.support.recipe_helpers import write_cache
@@ -286,5 +286,5 @@ def test_no_training_source_says_a_dev_sentence(tmp_path: Path) -> None:
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "manifest.jsonl").write_text("\n".join(lines) + "\n", encoding="utf8")
     for source in ("real", "teacher"):
-        assert [r["text"] for r in _source_rows(tmp_path, tmp_path, source)[0]] == ["Gute Nacht."]
-    assert [r["text"] for r in _source_rows(tmp_path, tmp_path, "dev")[0]] == ["Guten Tag!"]
+        assert [r["text"] for r in source_rows(tmp_path, tmp_path, source)[0]] == ["Gute Nacht."]
+    assert [r["text"] for r in source_rows(tmp_path, tmp_path, "dev")[0]] == ["Guten Tag!"]

@@ -9,8 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import soundfile as sf
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from diffusion_asr.audio.spans import VadOptions
+
+Probabilities = NDArray[np.float32]  # of speech, a chunk after another
 SPEECH = Path(__file__).parents[3] / "shared/data/speech"
 
 
@@ -79,3 +83,11 @@ def noisy_sweep() -> NDArray[np.float32]:
     generator = np.random.default_rng(0)
     sweep = np.sin(np.cumsum(np.linspace(0.01, 2, 5 * 16_000))) * np.sin(np.arange(5 * 16_000) / 3000)
     return (sweep * 0.5 + generator.normal(0, 0.05, len(sweep))).astype(np.float32)
+
+
+vad_options = st.builds(
+    VadOptions,
+    min_speech=st.sampled_from([0.0, 0.125, 0.25]),
+    min_silence=st.sampled_from([0.0, 0.125, 0.25, 0.5]),
+    padding=st.sampled_from([0.0, 0.03125, 0.125, 0.25, 0.5]),
+)

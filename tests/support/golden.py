@@ -29,7 +29,7 @@ WAYS: dict[str, dict[str, Any]] = {
 
 def precision(recognizer: Recognizer) -> str:
     """Machines with bf16 round otherwise: what was recorded on one kind says little about the other."""
-    return str(next(recognizer.parts.encoder.parameters()).dtype)
+    return str(next(recognizer.parts.modules[0].parameters()).dtype)
 
 
 def decode_clip(recognizer: Recognizer, clip: Path, way: str) -> dict[str, Any]:

@@ -165,6 +165,12 @@ def memory(lengths: Sequence[int], width: int = WIDTH, seed: int = 0) -> Acousti
     return AcousticMemory(states, mask, 50.0)
 
 
+def log_probs(slots: int, size: int, seed: int) -> Tensor:
+    """(slots, size) of a model that is not sure of anything."""
+    draws = 2 * torch.randn(slots, size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return draws.log_softmax(-1).float()
+
+
 def canvas_of(ids: Sequence[int], hold: int = 1) -> Tensor:
     """The canvas of a token sequence: each token for ``hold`` slots, a null only between equal neighbours."""
     slots: list[int] = []

@@ -6,14 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diffusion_asr.errors import LanguageError, ModelError
-from diffusion_asr.text.vocabulary import LANGUAGES, NULL, Vocabulary, byte_letters, piece_bytes
-from recipes.embedded.build_vocabulary import pruned, repaired, spoken
-from recipes.embedded.grow import carried, larger
+from diffusion_asr.languages import LANGUAGES
+from diffusion_asr.text.vocabulary import NULL, Vocabulary, byte_letters, piece_bytes
 from tests.support import tiny
 from tests.support.tiny import HANZI, HINDI
 
@@ -202,12 +200,6 @@ def test_real_hindi_leaves_out_what_it_has_no_piece_for(real: Vocabulary) -> Non
     assert real.decode(real.encode("शाम 12 बजे।", "hi")).split() == ["शाम", "बजे।"]
 
 
-def test_whisper_s_first_merge_is_put_back() -> None:
-    assert repaired(["Ġ a", "Ġt h"]) == ["Ġ t", "Ġ a", "Ġt h"]
-    assert repaired([["Ġ", "a"]]) == [["Ġ", "t"], ["Ġ", "a"]]
-    assert repaired(["Ġ t", "Ġ a"]) == ["Ġ t", "Ġ a"]
-
-
 def test_the_shipped_model_holds_whisper_s_words_whole(real: Vocabulary) -> None:
     """Versions 1 and 2 spelt every word with a small t as " " and the rest."""
     for text, lang in (("the two things", "en"), ("también todo", "es"), ("tout le temps", "fr")):
@@ -232,32 +224,3 @@ def test_some_pieces_alone_spell_as_before(real: Vocabulary) -> None:
         assert fewer.decode(tokens) == real.decode(kept[t] for t in tokens)
         assert {kept[i] for i in fewer.pieces_for(language)} == set(real.pieces_for(language)) & set(kept)
     assert fewer.decode(fewer.encode(SENTENCES[0][1], "en")) == SENTENCES[0][1]
-
-
-def test_a_pruned_tokenizer_keeps_what_its_pieces_are_merged_from() -> None:
-    merges = ["Å ĵ", "Ġ c", "Ġc Åĵ", "Ð ¿", "Ð¿ Ð¿"]
-    whole = [*byte_letters(), *(m.replace(" ", "") for m in merges)]
-    bpe = {"model": {"merges": merges, "vocab": {p: n for n, p in enumerate(whole)}}}
-    found = pruned(bpe, ["ĠcÅĵ", "Ð"])["model"]
-    assert found["merges"] == merges[:3]
-    assert set(found["vocab"]) == set(whole) - {"Ð¿", "Ð¿Ð¿"}
-    assert pruned(bpe, ["Ð¿Ð¿"])["model"]["merges"] == merges[3:]
-
-
-def test_a_larger_vocabulary_keeps_every_piece(vocabulary: Vocabulary) -> None:
-    pieces, places = larger(vocabulary, ["Ġthe", "Ġ25"])
-    assert [pieces[i] for i in places] == vocabulary.pieces
-    assert set(pieces) - set(vocabulary.pieces) == {"Ġ25"}
-    assert pieces.index("Ġ25") == vocabulary.hindi_start  # below Hindi, which is not spelt in bytes
-    known = torch.arange(len(vocabulary)).float()[:, None].expand(-1, 2)
-    table = carried(known, places, torch.full((len(pieces), 2), -1.0))
-    assert table[places].equal(known)
-    assert (table[vocabulary.hindi_start] == -1).all()
-
-
-@pytest.mark.parametrize(
-    ("text", "may"),
-    [(" word", True), (" US", True), ("ización", True), (" 25", True), (" LAURA", False), ("я", False)],
-)
-def test_latin_pieces_are_what_is_said(text: str, may: bool) -> None:
-    assert spoken(text) is may

@@ -37,7 +37,7 @@ def decode_clip(recognizer: Recognizer, clip: Path, way: str) -> dict[str, Any]:
     memory = recognizer.encode(torch.from_numpy(audio.read(clip))[None])
     (found,) = recognizer.decode(memory, clip.name[:2], **WAYS[way])
     words = [[w.text, w.start, w.end, w.confidence] for w in found.words]
-    passes = found.decoded.passes
+    passes = {"parallel": found.decoded.parallel_passes, "causal": found.decoded.causal_passes}
     return {"text": found.text, "confidence": found.confidence, "passes": passes, "words": words}
 
 

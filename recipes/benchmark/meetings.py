@@ -35,7 +35,7 @@ from diffusion_asr.meeting import (
 )
 from diffusion_asr.meeting.attribution import Turn, TurnIndex
 from diffusion_asr.recognizer import Recognizer
-from diffusion_asr.text.spacing import join
+from diffusion_asr.text.spacing import join_words
 from diffusion_asr.transcript import Segment, Transcript, Word
 from recipes.benchmark.speed import TRANSCRIBE, WORK, child
 
@@ -122,7 +122,7 @@ def _joined(segment: Any, turns: TurnIndex, language: str) -> list[Segment]:
     ]
     runs = (tuple(run) for _, run in groupby(words, key=lambda word: word.speaker))
     return [
-        Segment(run[0].start, max(w.end for w in run), join(run), run, language, run[0].speaker)
+        Segment(run[0].start, max(w.end for w in run), join_words(run), run, language, run[0].speaker)
         for run in runs
     ]
 
@@ -146,7 +146,7 @@ def overlapped(transcript: Transcript, crowd: Sequence[tuple[float, float]]) -> 
     for segment in transcript.segments:
         if segment.words:
             words = tuple(filter(inside, segment.words))
-            segments += [replace(segment, words=words, text=join(words))] if words else []
+            segments += [replace(segment, words=words, text=join_words(words))] if words else []
         elif inside(segment):
             segments.append(segment)
     return replace(transcript, segments=tuple(segments))

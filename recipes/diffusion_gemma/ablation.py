@@ -22,13 +22,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from diffusion_asr.acoustics.encoder import AcousticMemory
+from diffusion_asr.decoding.process import denoise_canvas
 from diffusion_asr.diffusion_gemma import lora
 from diffusion_asr.diffusion_gemma.backbone import BackboneConfig, build
 from diffusion_asr.diffusion_gemma.denoiser import DiffusionGemmaDenoiser
 from diffusion_asr.diffusion_gemma.objective import LossOptions, TokenBatch, losses
+from diffusion_asr.diffusion_gemma.process import GemmaSampling, SequentialNoise
 from diffusion_asr.diffusion_gemma.projector import AudioProjector, published
 from diffusion_asr.diffusion_gemma.prompt import ANY, Prompt
-from diffusion_asr.diffusion_gemma.sampler import GemmaSampler, GemmaSamplerOptions
 
 PAD, END, BOS, BEGIN, AUDIO, CLOSE, FIRST = range(7)
 LETTERS, WORDS = 12, 40
@@ -124,9 +125,12 @@ def judge(model: DiffusionGemmaDenoiser, world: World, options: AblationOptions)
     judged = AblationOptions(**{**asdict(options), "batch": options.clips})
     memory, texts = world.batch(rng, judged)
     state = model.prepare(memory, [ANY] * len(memory), options.canvas)
-    noise = torch.Generator().manual_seed(options.seed)
-    clips = GemmaSampler(model).sample(state, GemmaSamplerOptions(8, confident=None), noise)
-    written = [_until_end(clip.canvas.tolist()) for clip in clips]
+    clips, length = state.slots.mask.shape
+    generator = torch.Generator().manual_seed(options.seed)
+    noise = SequentialNoise((clips, length), model.vocabulary, generator, model.device)
+    process = GemmaSampling(8, confident=None).process(noise)
+    rows = denoise_canvas(model, state, noise.canvas(0), process, 8)
+    written = [_until_end(row.tolist()) for row in rows.canvas]
     best = model.heard_logits(state.heard).argmax(-1)
     heard = [_collapsed(row[:n].tolist()) for row, n in zip(best, state.counts.tolist(), strict=True)]
     wanted = [row[:n].tolist() for row, n in zip(texts.canvas, texts.counts.tolist(), strict=True)]
@@ -145,7 +149,8 @@ def _surprise(
     model: DiffusionGemmaDenoiser, canvas: Tensor, memory: AcousticMemory, texts: TokenBatch
 ) -> float:
     """Nats a letter that the first step from noise leaves."""
-    logits, _ = model.denoise(canvas, model.prepare(memory, [ANY] * len(memory), canvas.shape[1]))
+    state = model.prepare(memory, [ANY] * len(memory), canvas.shape[1])
+    logits = model.logits(model.hidden(canvas, state))
     wanted = texts.canvas.masked_fill(texts.canvas == PAD, -100)
     return float(F.cross_entropy(logits.flatten(0, 1), wanted.flatten()))
 

@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from diffusion_asr.acoustics.encoder import AcousticMemory
-from diffusion_asr.models.canvas import load_parts
+from diffusion_asr.loading import load_parts
+from diffusion_asr.models.tuned import canvas_denoiser
 from diffusion_asr.text.vocabulary import Vocabulary
 from recipes.diffusion_gemma.tiny import drafted, new_tiny
 
@@ -43,12 +44,12 @@ def _row(name: str, model: nn.Module, vocabulary: Vocabulary, seconds: float, ro
     frames = int(seconds * 50)
     memory = AcousticMemory(torch.randn(1, frames, 512), torch.ones(1, frames, dtype=torch.bool), 50.0)
     pieces = torch.tensor(vocabulary.pieces_for("de"))
-    prepare, denoise = model.prepare, model.denoise
+    prepare, hidden, logits = model.prepare, model.hidden, model.logits
     with torch.inference_mode():
         state = prepare(memory, ["de"])  # type: ignore[operator]
-        canvas = torch.randint(0, len(vocabulary), tuple(state.slot_mask.shape))
+        canvas = torch.randint(0, len(vocabulary), tuple(state.slots.mask.shape))
         once = _cpu_ms(lambda: prepare(memory, ["de"]), rounds)  # type: ignore[operator]
-        step = _cpu_ms(lambda: denoise(canvas, state, None, pieces), rounds)  # type: ignore[operator]
+        step = _cpu_ms(lambda: logits(hidden(canvas, state), pieces), rounds)  # type: ignore[operator]
     count = sum(weight.numel() for weight in model.parameters())
     return name, f"{count / 1e6:.1f} M", f"{once:.0f}", f"{step:.0f}"
 
@@ -56,13 +57,14 @@ def _row(name: str, model: nn.Module, vocabulary: Vocabulary, seconds: float, ro
 def table(seconds: float, rounds: int) -> str:
     """Markdown."""
     parts = load_parts("canvas-base")
-    tiny_vocabulary = parts.vocabulary.only(drafted(parts.denoiser).tolist())
+    denoiser = canvas_denoiser(parts)
+    tiny_vocabulary = parts.vocabulary.only(drafted(denoiser).tolist())
     head = ("model", "parameters", f"prepare {seconds:g} s, CPU ms", "a step, CPU ms")
     rows = [
         head,
         ("---",) * len(head),
-        _row("canvas-base's denoiser", parts.denoiser.float(), parts.vocabulary, seconds, rounds),
-        _row("diffusion-gemma-tiny", new_tiny(parts.denoiser).eval(), tiny_vocabulary, seconds, rounds),
+        _row("canvas-base's denoiser", denoiser.float(), parts.vocabulary, seconds, rounds),
+        _row("diffusion-gemma-tiny", new_tiny(denoiser).eval(), tiny_vocabulary, seconds, rounds),
         PUBLISHED,
     ]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)

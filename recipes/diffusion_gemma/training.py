@@ -18,15 +18,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from diffusion_asr.decoding.alignment import forced_canvas
-from diffusion_asr.decoding.canvas import collapse
 from diffusion_asr.decoding.denoiser import CanvasDenoiser
-from diffusion_asr.decoding.diffusion import SamplerOptions, UniformSampler
+from diffusion_asr.decoding.process import corrupt
 from diffusion_asr.diffusion_gemma.denoiser import DiffusionGemmaDenoiser, GemmaState
-from diffusion_asr.diffusion_gemma.objective import corrupt, noise_level
-from diffusion_asr.models.canvas import compute_dtype, load_parts
+from diffusion_asr.diffusion_gemma.objective import noise_level
+from diffusion_asr.loading import load_parts
+from diffusion_asr.models.canvas import compute_dtype
+from diffusion_asr.models.tuned import canvas_denoiser
+from diffusion_asr.text.vocabulary import Vocabulary
 from recipes.diffusion_gemma.tiny import drafted, new_tiny
 from recipes.embedded.data import Batch, Clip, batches, collate, load, training_shards
-from recipes.embedded.quick_eval import error
+from recipes.embedded.quick_eval import decode, error
 from recipes.embedded.run import Run, RunOptions
 from recipes.embedded.training import SHARES, Pieces, ctc
 
@@ -81,13 +83,14 @@ class TinyTrainer(Run[DiffusionGemmaDenoiser, Batch]):
         torch.manual_seed(options.seed)
         random.seed(options.seed)
         parts = load_parts("canvas-base")
-        used = drafted(parts.denoiser)
+        base = canvas_denoiser(parts)
+        used = drafted(base)
         self.options, self.cache = options, work / "cache"
         self.vocabulary = parts.vocabulary.only(used.tolist())
-        self.slot_frames = parts.denoiser.config.slot_frames
+        self.slot_frames = base.config.slot_frames
         self.dev = load([work / "cache/dev.jsonl"], self.vocabulary, self.slot_frames)
-        self.guide = Guide(parts.denoiser, used)
-        self.model = new_tiny(parts.denoiser)
+        self.guide = Guide(base, used)
+        self.model = new_tiny(base)
         known: list[torch.nn.Parameter] = []
         new: list[torch.nn.Parameter] = []
         for name, weight in self.model.named_parameters():
@@ -156,39 +159,27 @@ def _own_step(
     model: DiffusionGemmaDenoiser, state: GemmaState, canvas: Tensor, pieces: Pieces, reuse: bool, size: int
 ) -> tuple[Tensor, Tensor]:
     """A step of the model's own: the next canvas (redrawn in part) and what conditions the next step."""
-    logits, soft = model.denoise(canvas, state, None, pieces.ids)
+    logits = model.logits(model.hidden(canvas, state), pieces.ids)
     if reuse:
         own = pieces.ids[logits.argmax(-1)]
         canvas, _ = corrupt(own, torch.rand(len(own), 1) * 0.6, size)
-    return canvas, soft
+    return canvas, model.soften(logits, pieces.ids)
 
 
 @torch.inference_mode()
 def dev_errors(
     model: DiffusionGemmaDenoiser,
     dev: Sequence[Clip],
-    vocabulary: object,
+    vocabulary: Vocabulary,
     most: int,
     steps: Sequence[int] = (1, 4),
 ) -> dict[str, list[float]]:
     """{"en FLEURS": [error after each step count], …} from noise, clips one by one as the recogniser does."""
-    from diffusion_asr.text.vocabulary import Vocabulary
-
-    assert isinstance(vocabulary, Vocabulary)
-    sampler = UniformSampler(model, len(vocabulary))  # type: ignore[arg-type]
     found = {}
     for lang, source in sorted({(c.lang, c.source) for c in dev}):
         clips = sorted((c for c in dev if (c.lang, c.source) == (lang, source)), key=lambda c: c.frames)
         clips = clips[:: max(1, len(clips) // most)][:most]
-        pieces = torch.tensor(vocabulary.pieces_for(lang))
-        texts: dict[int, list[str]] = {n: [] for n in steps}
-        for clip in clips:
-            one = collate([clip])
-            state = model.prepare(one.memory, one.languages)
-            for count in steps:
-                noise = torch.Generator().manual_seed(0)
-                (out,) = sampler.sample(state, SamplerOptions(count), noise, pieces=pieces)  # type: ignore[arg-type]
-                texts[count].append(vocabulary.decode(t for t, _, _ in collapse(out.canvas)))
+        texts = decode(model, clips, vocabulary, steps)
         found[f"{lang} {source}"] = [error([c.text for c in clips], texts[n], lang) for n in steps]
         print(f"  {lang}: {clips[0].text[:90]}\n    -> {texts[steps[-1]][0][:90]}", flush=True)
     return found

@@ -215,7 +215,7 @@ def join(
     """Write MODEL as a folder OUT, with the denoiser or the refiner of a run."""
     from recipes.embedded.export import join as run
 
-    run(work, shared, out, model, version, denoiser, refiner)
+    run(work, out, model, version, denoiser, refiner, shared / "data/text")
 
 
 @app.command()
@@ -224,14 +224,14 @@ def evaluate(
     work: Work = WORK,
     shared: Shared = SHARED,
     most: Annotated[int, typer.Option(help="At most so many clips of a set; 0 takes all.")] = 0,
-    settled: Annotated[bool, typer.Option(help="Only the default: from the draft until it settles.")] = False,
+    settled: Annotated[bool, typer.Option(help="Only the default: until it settles.")] = False,
     threads: int = 2,
 ) -> None:
     """Error rates by language, start and step count, beside Whisper base greedy on the same clips."""
     from recipes.embedded.evaluate import SETTINGS
     from recipes.embedded.evaluate import evaluate as run
 
-    settings = (("draft", None),) if settled else SETTINGS
+    settings = (("null", None),) if settled else SETTINGS
     typer.echo(run(work, shared, model, most or None, threads, settings))
 
 

@@ -9,7 +9,8 @@ import torch
 
 from diffusion_asr.decoding.alignment import forced_canvas
 from diffusion_asr.decoding.canvas import collapse
-from diffusion_asr.models.canvas import load_parts
+from diffusion_asr.loading import load_parts
+from diffusion_asr.models.tuned import canvas_denoiser
 from recipes.embedded.data import collate, load
 
 _LEAST = -15.0  # log-probability of a token that the draft did not think of at all
@@ -25,20 +26,21 @@ def write_drafts(work: Path, model: str, shard: str, batch: int = 8) -> None:
     parts = load_parts(model)
     out = work / f"cache/{shard}.drafts.jsonl"
     done = {json.loads(x)["offset"] for x in out.read_text().splitlines()} if out.exists() else set()
-    size = parts.denoiser.config.slot_frames
+    denoiser = canvas_denoiser(parts)
+    size = denoiser.config.slot_frames
     clips = [c for c in load([work / f"cache/{shard}.jsonl"], parts.vocabulary, size) if c.offset not in done]
-    pieces = {k: torch.tensor(parts.vocabulary.pieces_for(k)) for k in parts.denoiser.config.languages}
+    pieces = {k: torch.tensor(parts.vocabulary.pieces_for(k)) for k in denoiser.config.languages}
     generator = torch.Generator().manual_seed(0)
     order = [clips[i] for i in torch.randperm(len(clips), generator=generator).tolist()]
     with out.open("a", encoding="utf8") as file:
         for start in range(0, len(order), batch):
             for clip in order[start : start + batch]:
                 one = collate([clip])
-                state = parts.denoiser.prepare(one.memory, one.languages)
-                logits, _ = parts.denoiser.denoise(
-                    torch.zeros(state.slot_mask.shape, dtype=torch.long), state, pieces=pieces[clip.lang]
+                state = denoiser.prepare(one.memory, one.languages)
+                hidden = denoiser.hidden(denoiser.null_canvas(state), state)
+                log_probs = (
+                    denoiser.logits(hidden, pieces[clip.lang]).float().log_softmax(-1).clamp(min=_LEAST)
                 )
-                log_probs = logits.float().log_softmax(-1).clamp(min=_LEAST)
                 targets = torch.searchsorted(pieces[clip.lang], one.targets).clamp(
                     max=len(pieces[clip.lang]) - 1
                 )

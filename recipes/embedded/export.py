@@ -83,24 +83,24 @@ def _narrow(model: str) -> dict[str, Tensor]:
 
 def join(
     work: Path,
-    shared: Path,
     out: Path,
     model: str,
     version: str,
     denoiser: str | None = None,
     refiner: str | None = None,
+    texts: Path | None = None,
 ) -> None:
     """Write ``model`` as the folder ``out``, with denoiser or refiner of a run in ``work/runs``.
 
     A run's layers and its table of pieces are rounded to four bits with compensation on the cached training
-    clips, if there are any.
+    clips, if there are any; ``texts`` is a folder of sentences that tell which pieces are kept in full.
     """
     parts = load_parts(model)
     drafting = continued_denoiser(model)
     if denoiser:
         drafting.load_state_dict(run_average(work, denoiser))  # fails here rather than at the user's
         clips = heard_clips(work, parts.vocabulary, drafting.config.slot_frames)
-        kept = frequent_pieces(parts.vocabulary, shared / "data/text")
+        kept = frequent_pieces(parts.vocabulary, texts) if texts else torch.tensor([0])
         table = drafting.embed_tokens.weight.detach()
         narrow = narrowed(drafting, input_moments(drafting, clips)) if clips else {}
         narrow |= pack_table(table, output_moments(drafting, clips), kept) if clips else {}

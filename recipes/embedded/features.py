@@ -19,7 +19,7 @@ import numpy as np
 import soundfile as sf
 import torch
 
-from diffusion_asr.acoustics.encoder import EncoderConfig, WhisperEncoder
+from diffusion_asr.acoustics.encoder import Encoder, EncoderConfig, WhisperEncoder
 from diffusion_asr.models.canvas import compute_dtype
 from recipes.embedded.augment import RATE, augment, non_speech
 from recipes.embedded.texts import dev_keys, key
@@ -96,7 +96,7 @@ def load_encoder(weights: Path) -> WhisperEncoder:
 
 
 def cache(
-    out: Path, recordings: list[Recording], encoder: WhisperEncoder, augmented: bool = True, batch: int = 16
+    out: Path, recordings: list[Recording], encoder: Encoder, augmented: bool = True, batch: int = 16
 ) -> None:
     """Write one shard; rows already in the index are skipped."""
     index, states = out.with_name(out.name + ".jsonl"), out.with_name(out.name + ".f16")

@@ -14,7 +14,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from diffusion_asr.models.canvas import load_parts
+from diffusion_asr.loading import load_parts
 from diffusion_asr.models.folder import REFINER, model_folder
 from diffusion_asr.models.packing import unpack
 from diffusion_asr.text.vocabulary import Vocabulary

@@ -1,6 +1,6 @@
 """By how much a model's slots run ahead of the speech, measured against Whisper's word times.
 
-On the draft: settled words have their starts from the refiner's attention (``timing``), not from slots.
+On the draft: settled words have their starts from the refiner's attention (``token_times``), not from slots.
 
 Whisper's times come from its cross-attention (dynamic time warping, through faster-whisper), so they are no
 truth, but they do not drift. Training clips only; words in the first seconds are left out (``words.RAMP``).

@@ -1,4 +1,4 @@
-"""Train the edit denoiser on corrupted canvases: real drafts, and texts with random edits.
+"""Train the causal refiner on corrupted canvases: real drafts, and texts with random edits.
 
 The corruption is uniform: a token is replaced by a random one, dropped, or joined by a random one, at a
 rate drawn for each clip. Every canvas is aligned with its text by minimum edit distance, which gives the
@@ -13,7 +13,7 @@ import copy
 import json
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
 
@@ -25,8 +25,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from diffusion_asr.decoding.causal import int8
-from diffusion_asr.decoding.causal.fronts import Run as DraftRun
-from diffusion_asr.decoding.causal.fronts import SlotTimes, begins_word, cut
 from diffusion_asr.decoding.causal.model import (
     DELETE,
     END,
@@ -34,14 +32,16 @@ from diffusion_asr.decoding.causal.model import (
     KEEP,
     MAX_TOKENS,
     REPLACE,
-    EditDenoiser,
+    CausalRefiner,
     RefinerConfig,
 )
-from diffusion_asr.decoding.causal.rewriting import Refiner
+from diffusion_asr.decoding.causal.rewriting import Rewriter
+from diffusion_asr.decoding.causal.scorer import PieceScorer
 from diffusion_asr.decoding.layers import PROMPT
-from diffusion_asr.models.canvas import load_parts
+from diffusion_asr.loading import load_parts
 from diffusion_asr.models.folder import model_folder
 from diffusion_asr.models.packing import unpack
+from diffusion_asr.models.tuned import canvas_denoiser
 from diffusion_asr.text.vocabulary import Vocabulary
 from recipes.embedded.data import Batch, Clip, batches, collate, load, training_shards
 from recipes.embedded.quick_eval import error
@@ -73,8 +73,6 @@ class RefineOptions(RunOptions):
     start: str = ""  # model whose refiner the run goes on from; empty: Whisper base's decoder
     mix: float = 0.0  # share of Whisper base's decoder in that start
     teacher: float = 0.0  # share of the targets that Whisper's own decoder gives, where it is a good one
-    cut: float = 0.0  # share of batches whose clips are cut into fronts
-    fronts: tuple[int, ...] = (4, 6, 8, 12)  # tokens of a front, drawn for each batch
     shares: dict[str, float] = field(default_factory=lambda: dict(SHARES))
 
 
@@ -117,9 +115,9 @@ def corrupt(text: Sequence[int], rate: float, pieces: Sequence[int], rng: random
     return out
 
 
-def initial_refiner(work: Path, vocabulary: Vocabulary, trained: Tensor) -> EditDenoiser:
+def initial_refiner(work: Path, vocabulary: Vocabulary, trained: Tensor) -> CausalRefiner:
     """Whisper base's decoder with an untrained operation head; ``trained`` (V, D) embeds new pieces."""
-    model = EditDenoiser(RefinerConfig(vocabulary=len(vocabulary)))
+    model = CausalRefiner(RefinerConfig(vocabulary=len(vocabulary)))
     whisper = load_file(work / "weights/whisper/model.safetensors")
     own = {k[8:]: v for k, v in whisper.items() if k.startswith("decoder.")}
     table = own["embed_tokens.weight"]
@@ -152,10 +150,10 @@ class Teacher:
     Fine-tuning to one reader's labels costs some of that; its distributions over the next token keep it.
     """
 
-    def __init__(self, whisper: EditDenoiser, vocabulary: Vocabulary, most: int = 8) -> None:
+    def __init__(self, whisper: CausalRefiner, vocabulary: Vocabulary, most: int = 8) -> None:
         self.model, self.most = whisper.eval().requires_grad_(False), most
         if int8.available():
-            int8.quantised(self.model.layers)
+            int8.quantise_linears(self.model.layers)
         self.pieces = torch.tensor(sorted({p for lang in TAUGHT for p in vocabulary.pieces_for(lang)}))
 
     @torch.no_grad()
@@ -168,65 +166,23 @@ class Teacher:
 
 
 @dataclass(frozen=True)
-class Drafted:
-    """What the canvas denoiser made of a clip.
-
-    Attributes:
-        runs: Its draft.
-        slots: Where each token of the clip's text begins, by forced alignment.
-    """
-
-    runs: list[DraftRun]
-    slots: list[int]
-
-
-@dataclass(frozen=True)
 class Row:
-    """What the refiner reads at once: a clip, or a front of it.
-
-    Attributes:
-        clip: Its states and tokens.
-        of: Number of the whole clip in its batch.
-        first: Where in the whole clip's tokens it begins.
-        draft: The draft's tokens there; None without a draft.
-    """
+    """A clip, and its draft's tokens; None without a draft."""
 
     clip: Clip
-    of: int
-    first: int = 0
     draft: list[int] | None = None
 
 
-def front_rows(
-    clip: Clip, of: int, drafted: Drafted, vocabulary: Vocabulary, times: SlotTimes, most: int
-) -> list[Row]:
-    """A clip's fronts, cut where inference cuts; a word belongs to the front in which it begins."""
-    owners: list[int] = []  # slot of the word that each token belongs to
-    for token, slot in zip(clip.ids, drafted.slots, strict=True):
-        owners.append(slot if begins_word(vocabulary, token, clip.lang) or not owners else owners[-1])
-    rows, first = [], 0
-    fronts = cut(drafted.runs, vocabulary, clip.lang, most, times, clip.frames)
-    for front in fronts:
-        end = len(clip.ids)
-        if front is not fronts[-1]:
-            end = next((n for n in range(first, end) if owners[n] >= front.slots[1]), end)
-        a, b = front.frames
-        part = replace(clip, offset=clip.offset + a, frames=b - a, ids=clip.ids[first:end])
-        rows.append(Row(part, of, first, list(front.tokens)))
-        first = end
-    return rows
-
-
-class RefineTrainer(Run[EditDenoiser, list[Clip]]):
-    """Trains the edit denoiser."""
+class RefineTrainer(Run[CausalRefiner, list[Clip]]):
+    """Trains the causal refiner."""
 
     def __init__(self, work: Path, folder: Path, options: RefineOptions) -> None:
         torch.manual_seed(options.seed)
         self.work, self.options = work, options
         parts = load_parts(options.model)
         self.vocabulary = Vocabulary.load(work / "model/vocabulary.json")
-        self.times = SlotTimes(parts.denoiser.config.slot_frames, parts.calibration.lag)
-        trained = parts.denoiser.embed_tokens.weight.float()
+        denoiser = canvas_denoiser(parts)
+        self.slot_frames, trained = denoiser.config.slot_frames, denoiser.embed_tokens.weight.float()
         self.model = initial_refiner(work, self.vocabulary, trained)
         self.teacher = Teacher(copy.deepcopy(self.model), self.vocabulary) if options.teacher else None
         if options.start:
@@ -239,13 +195,13 @@ class RefineTrainer(Run[EditDenoiser, list[Clip]]):
         self.rng = random.Random(options.seed + self.step)
         self.dev = self.clips([work / "cache/dev.jsonl"])
         self.dev_drafts = self.drafted([work / "cache/dev.jsonl"], self.dev)
-        self.drafts: dict[tuple[str, int], Drafted] = {}
+        self.drafts: dict[tuple[str, int], list[int]] = {}
 
     def clips(self, shards: Sequence[Path]) -> list[Clip]:
         """Clips of some caches."""
-        return load(shards, self.vocabulary, self.times.slot_frames)
+        return load(shards, self.vocabulary, self.slot_frames)
 
-    def drafted(self, shards: Sequence[Path], clips: Sequence[Clip]) -> dict[tuple[str, int], Drafted]:
+    def drafted(self, shards: Sequence[Path], clips: Sequence[Clip]) -> dict[tuple[str, int], list[int]]:
         """The drafts that are there by now, by shard and offset."""
         texts = {(clip.shard, clip.offset): clip.ids for clip in clips}
         found = {}
@@ -255,8 +211,7 @@ class RefineTrainer(Run[EditDenoiser, list[Clip]]):
                 row = json.loads(line)
                 ids = texts.get((shard.stem, row["offset"]), [])
                 if len(ids) == len(row["text"]):  # a text that does not fit its slots has no places
-                    runs = [(token, a, b) for token, a, b in row["runs"]]
-                    found[shard.stem, row["offset"]] = Drafted(runs, row["text"])
+                    found[shard.stem, row["offset"]] = [token for token, _, _ in row["runs"]]
         return found
 
     def source(self) -> Iterator[list[Clip]]:
@@ -268,18 +223,8 @@ class RefineTrainer(Run[EditDenoiser, list[Clip]]):
         return batches(clips, self.options.shares, self.options.frames, random.Random(self.step))
 
     def rows(self, clips: Sequence[Clip]) -> list[Row]:
-        """Whole clips, or (all of a batch alike, so that little is padded) their fronts."""
-        cutting, most = self.rng.random() < self.options.cut, self.rng.choice(self.options.fronts)
-        rows: list[Row] = []
-        for n, clip in enumerate(clips):
-            known = self.drafts.get((clip.shard, clip.offset))
-            if known is None:
-                rows.append(Row(clip, n))
-            elif cutting:
-                rows += front_rows(clip, n, known, self.vocabulary, self.times, most)
-            else:
-                rows.append(Row(clip, n, draft=[token for token, _, _ in known.runs]))
-        return rows
+        """Clips with their drafts, where there are any."""
+        return [Row(clip, self.drafts.get((clip.shard, clip.offset))) for clip in clips]
 
     def canvas_of(self, row: Row) -> list[int]:
         """The corrupted canvas of a row."""
@@ -330,18 +275,14 @@ class RefineTrainer(Run[EditDenoiser, list[Clip]]):
     def targets(
         self, rows: Sequence[Row], clips: Sequence[Clip], batch: Batch, places: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """What should follow at ``places`` (B, N): tokens (B, N, K) and how likely each of them should be.
-
-        The teacher has heard and read the whole clip, also where a row is but a front of it.
-        """
+        """What should follow at ``places`` (B, N): tokens (B, N, K) and how likely each of them should be."""
         clean = F.pad(batch.targets, (0, 1))  # with the end
         label = clean.gather(1, places.clamp(min=0))[..., None]
         if self.teacher is None:
             return label, torch.ones_like(label, dtype=torch.float32)
         ids, chances = self.teacher.says(collate(clips))
-        of, first = torch.tensor([r.of for r in rows]), torch.tensor([r.first for r in rows])
-        at = (first[:, None] + places).clamp(0, ids.shape[1] - 1)
-        ids, chances = ids[of[:, None], at], chances[of[:, None], at]
+        at, of = places.clamp(0, ids.shape[1] - 1), torch.arange(len(rows))[:, None]
+        ids, chances = ids[of, at], chances[of, at]
         taught = torch.tensor([r.clip.lang in TAUGHT for r in rows])[:, None, None] & (label != END)
         share = self.options.teacher * taught
         return torch.cat([label, ids], -1), torch.cat([1 - share, share * chances], -1)
@@ -356,29 +297,23 @@ class RefineTrainer(Run[EditDenoiser, list[Clip]]):
         return [float(p.detach()) for p in parts]
 
     def evaluate(self, most: int = 3) -> None:
-        """Dev errors of the running average: the draft, fronts of 8 tokens, and all settling passes."""
+        """Dev errors of the running average: the draft, and after all passes."""
         found = {}
         for lang, source in sorted({(c.lang, c.source) for c in self.dev}):
             group = [c for c in self.dev if (c.lang, c.source) == (lang, source)]
             group = [
                 c for c in group[:: max(1, len(group) // most)] if (c.shard, c.offset) in self.dev_drafts
-            ]
-            refiner = Refiner(self.average, torch.tensor(self.vocabulary.pieces_for(lang)))
-            texts: list[list[list[int]]] = [[], [], []]
-            for clip in group[:most]:
-                known = self.dev_drafts[clip.shard, clip.offset]
-                draft = [token for token, _, _ in known.runs]
-                fronts = []
-                for row in front_rows(clip, 0, known, self.vocabulary, self.times, 8):
-                    one = collate([row.clip])
-                    state = self.average.prepare(one.memory, one.languages)
-                    fronts += refiner.settle(state, row.draft or [], MAX_TOKENS).tokens
-                one = collate([clip])
-                state = self.average.prepare(one.memory, one.languages)
-                whole = refiner.settle(state, draft, MAX_TOKENS).tokens
-                for kind, ids in zip(texts, (draft, fronts, whole), strict=True):
-                    kind.append(ids)
-            said = [[self.vocabulary.decode(ids) for ids in kind] for kind in texts]
-            found[f"{lang} {source}"] = [error([c.text for c in group[:most]], kind, lang) for kind in said]
+            ][:most]
+            pieces = torch.tensor(self.vocabulary.pieces_for(lang))
+            rewriter = Rewriter(self.average, PieceScorer(self.average, pieces))
+            drafts = [self.dev_drafts[clip.shard, clip.offset] for clip in group]
+            texts = [self._settled(rewriter, *pair) for pair in zip(group, drafts, strict=True)]
+            said = [[self.vocabulary.decode(ids) for ids in kind] for kind in (drafts, texts)]
+            found[f"{lang} {source}"] = [error([c.text for c in group], kind, lang) for kind in said]
             print(f"  {lang}: {group[0].text[:90]}\n    -> {said[1][0][:90]}", flush=True)
         self.note(dev=found)
+
+    def _settled(self, rewriter: Rewriter, clip: Clip, draft: list[int]) -> list[int]:
+        one = collate([clip])
+        state = self.average.prepare(one.memory, one.languages)
+        return rewriter.settle(state, draft, MAX_TOKENS).tokens

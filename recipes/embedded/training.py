@@ -23,6 +23,8 @@ from torch.nn import functional as F
 from diffusion_asr.decoding.alignment import forced_canvas
 from diffusion_asr.decoding.denoiser import CanvasDenoiser, DenoiserConfig
 from diffusion_asr.decoding.layers import PROMPT
+from diffusion_asr.decoding.objective import CONDITIONED, MOST_NOISE, NULL_SHARE
+from diffusion_asr.decoding.process import corrupt, noisy_or_null
 from diffusion_asr.models.canvas import compute_dtype, denoiser_config
 from diffusion_asr.models.folder import load_config, model_folder
 from diffusion_asr.models.packing import unpack
@@ -149,15 +151,19 @@ def ctc(logits: Tensor, batch: Batch, slots: Tensor, pieces: Pieces) -> tuple[Te
 
 
 def second_canvas(log_probs: Tensor, slots: Tensor, batch: Batch, pieces: Pieces, size: int) -> Tensor:
-    """What the second step sees: the model's own canvas or the aligned reference, noise in some slots."""
-    clips, length, _ = log_probs.shape
+    """What the second step sees: the model's own canvas or the aligned reference, noise in some slots.
+
+    (Fine-tuning in toolkits, ``decoding.objective``, starts from a model whose own canvas is good enough to
+    need no reference.)
+    """
+    clips = len(log_probs)
     targets = torch.searchsorted(pieces.ids, batch.targets)
     clean = pieces.ids[forced_canvas(log_probs, slots, targets, batch.counts)]
     own = torch.rand(clips, 1) < 0.6
     canvas = torch.where(own, pieces.ids[(log_probs - pieces.correction).argmax(-1)], clean)
     rate = torch.rand(clips, 1)
-    rate = torch.where(own, rate * 0.4, rate)
-    return torch.where(torch.rand(clips, length) < rate, torch.randint(0, size, (clips, length)), canvas)
+    noisy, _ = corrupt(canvas, torch.where(own, rate * MOST_NOISE, rate), size)
+    return noisy
 
 
 def losses(model: CanvasDenoiser, batch: Batch, unroll: bool, others: int) -> list[Tensor]:
@@ -166,16 +172,15 @@ def losses(model: CanvasDenoiser, batch: Batch, unroll: bool, others: int) -> li
     pieces = Pieces.draw(batch.targets, size, others)
     state = model.prepare(batch.memory, batch.languages)
     slots = state.slot_mask.sum(1)
-    noise = torch.randint(0, size, state.slot_mask.shape)
-    first_canvas = torch.where(torch.rand(len(noise), 1) < 0.35, 0, noise)  # all null: the draft
-    hidden = model.hidden(first_canvas, state)
+    clips, length = state.slot_mask.shape
+    hidden = model.hidden(noisy_or_null(clips, length, size, NULL_SHARE), state)
     logits = model.logits(hidden, pieces.ids)
     first, log_probs = ctc(logits, batch, slots, pieces)
     if not unroll:
         return [first]
     with torch.no_grad():
         canvas = second_canvas(log_probs, slots, batch, pieces, size)
-    previous = hidden.detach() if random.random() < 0.5 else None
+    previous = hidden.detach() if random.random() < CONDITIONED else None
     logits = model.logits(model.hidden(canvas, state, previous), pieces.ids)
     return [first, ctc(logits, batch, slots, pieces)[0]]
 

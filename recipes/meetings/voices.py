@@ -21,10 +21,11 @@ from diffusion_asr.audio import files as audio
 from diffusion_asr.audio.spans import VadOptions, speech_spans
 from diffusion_asr.audio.speech import SpeechDetector
 from diffusion_asr.decoding.alignment import forced_canvas
-from diffusion_asr.decoding.canvas import Denoised
+from diffusion_asr.decoding.decoder import Decoded
 from diffusion_asr.decoding.words import to_words
+from diffusion_asr.models.tuned import canvas_denoiser
 from diffusion_asr.recognizer import Recognizer
-from diffusion_asr.text.spacing import join
+from diffusion_asr.text.spacing import join_words
 from diffusion_asr.transcript import Word
 
 RATE = audio.SAMPLE_RATE
@@ -78,7 +79,7 @@ class Utterance:
     @property
     def text(self) -> str:
         """What is said."""
-        return join(self.words)
+        return join_words(self.words)
 
     def samples(self) -> audio.Samples:
         """Read again, so that nobody holds all clips at once."""
@@ -211,6 +212,7 @@ def aligned(
 ) -> tuple[Word, ...] | None:
     """Words where the model's first pass hears them; None if the text does not fit."""
     parts = recognizer.parts
+    denoiser = canvas_denoiser(parts)
     pieces = torch.tensor(parts.vocabulary.pieces_for(language))
     logs, times = list[Tensor](), list[Tensor]()
     for group in _grouped(spans, _CHUNK):
@@ -219,10 +221,9 @@ def aligned(
         if last - first > 30 * RATE:
             return None
         memory = recognizer.encode(torch.from_numpy(samples[first:last])[None])
-        state = parts.denoiser.prepare(memory, [language])
-        canvas = parts.draft.first_canvas(state).canvas
-        logits, _ = parts.denoiser.denoise(canvas, state, None, pieces)
-        logs.append(logits[0].float().log_softmax(-1))
+        state = denoiser.prepare(memory, [language])
+        hidden = denoiser.hidden(denoiser.null_canvas(state), state)
+        logs.append(denoiser.logits(hidden, pieces)[0].float().log_softmax(-1))
         times.append(state.slots.times[0] / memory.frame_rate + first / RATE)
     ids = parts.vocabulary.encode(text, language)
     known = [token for token in ids if token in set(pieces.tolist())]
@@ -234,11 +235,10 @@ def aligned(
     placed = pieces[forced_canvas(log_probs, slots, targets, count)[0]]
     if not placed.any():
         return None
-    slot = parts.denoiser.config.slot_frames / memory.frame_rate
-    seconds = len(samples) / RATE
-    settled = Denoised(placed, torch.ones(len(placed)), 1)
-    found = to_words(settled, torch.cat(times), slot, seconds, parts.vocabulary, parts.calibration)
-    return tuple(Word(w.text, w.start, w.end) for w in found) if _same(join(found), text) else None
+    slot = denoiser.config.slot_frames / memory.frame_rate
+    settled = Decoded(placed, torch.ones(len(placed)), torch.cat(times), slot, parallel_passes=1)
+    found = to_words(settled, len(samples) / RATE, parts.vocabulary, parts.calibration)
+    return tuple(Word(w.text, w.start, w.end) for w in found) if _same(join_words(found), text) else None
 
 
 def _same(found: str, text: str) -> bool:

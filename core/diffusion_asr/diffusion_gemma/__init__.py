@@ -2,5 +2,5 @@
 
 Needs transformers (``pip install 'diffusion-asr[gemma]'``); core imports nothing from here until a model of
 this kind is asked for. Read in this order: ``prompt``, ``projector``, ``backbone``, ``denoiser``,
-``sampler``, ``objective``; then what finds weights and what uses them.
+``process``, ``objective``; then what finds weights and what uses them.
 """

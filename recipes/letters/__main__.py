@@ -1,0 +1,77 @@
+"""Train the letter canvas: one command a stage.
+
+    python -m recipes.embedded fetch            weights
+    python -m recipes.letters cache real 0      states below the top layers, augmented (dev: as they are)
+    python -m recipes.letters train RUN         resumable
+
+Every stage takes --work and can be cut off and run again.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+Work = Annotated[Path, typer.Option(help="Folder for everything that is made.")]
+Shared = Annotated[Path, typer.Option(help="Folder with data/speech and data/text.")]
+WORK = Path.home() / ".cache/diffusion-asr-recipe"
+SHARED = Path("../shared")
+
+
+@app.command()
+def alphabet(work: Work = WORK, shared: Shared = SHARED) -> None:
+    """Collect the letters of the labelled training clips and the Hanzi of these and of the sentences."""
+    from recipes.embedded.features import manifest_rows
+    from recipes.embedded.texts import sentences
+    from recipes.letters.alphabet import Alphabet
+
+    rows = [
+        r for r in manifest_rows(shared / "data/speech/manifest.jsonl") if r["split"] == "train" and r["text"]
+    ]
+    texts = [(r["text"], r["lang"]) for r in rows]
+    found = Alphabet.collect(texts + [(s, "zh") for s in sentences(shared / "data/text", "zh", set())])
+    (work / "letters").mkdir(parents=True, exist_ok=True)
+    found.save(work / "letters/alphabet.json")
+    typer.echo(f"{len(found.letters)} letters and sounds, {len(found.hanzi)} Hanzi")
+
+
+@app.command()
+def cache(
+    source: str, variant: int = 0, work: Work = WORK, shared: Shared = SHARED, threads: int = 1
+) -> None:
+    """Encode a source's clips up to the trained layers: real, dev, or a synthesiser's shard (kokoro-0)."""
+    from recipes.embedded.features import Recording, compose, hash_seed, source_rows
+    from recipes.embedded.features import cache as write
+    from recipes.letters.train import load_whisper_encoder
+
+    torch.set_num_threads(threads)
+    encoder = load_whisper_encoder(work / "weights/whisper/model.safetensors")
+    rows, joined = source_rows(work, shared, source)
+    if source == "dev":
+        write(work / "letters/cache/dev", [Recording((r,), 0) for r in rows], encoder, augmented=False)
+        return
+    recordings = list(compose(rows, hash_seed(source, variant), joined, 0.03))
+    write(work / f"letters/cache/{source}.{variant}", recordings, encoder)
+
+
+@app.command()
+def train(
+    run: str,
+    options: Annotated[str, typer.Option(help="LetterOptions as JSON, e.g. '{\"hours\": 50}'.")] = "{}",
+    work: Work = WORK,
+    threads: int = 1,
+) -> None:
+    """Train; run it again with the same name to resume."""
+    from recipes.letters.train import LetterOptions, LetterTrainer
+
+    torch.set_num_threads(threads)
+    LetterTrainer(work, run, LetterOptions(**json.loads(options))).run()
+
+
+if __name__ == "__main__":
+    app()

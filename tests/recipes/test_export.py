@@ -19,19 +19,28 @@ from diffusion_asr.models.folder import model_folder
 from diffusion_asr.models.packing import NIBBLES, SCALE
 from recipes.embedded import grow
 from recipes.embedded.export import join
+from recipes.embedded.features import Recording, cache
 from recipes.embedded.training import continued_denoiser
-from tests.support.tiny import ROOT, canvas_denoiser
+from tests.support.tiny import DATA, canvas_denoiser
 
-CLIP = ROOT / "tests/data/en-arctic_a0239_1592711579.flac"
+CLIP = DATA / "en-arctic_a0239_1592711579.flac"
 
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A recipe's folder with a run whose denoiser is canvas-base's."""
+    """A recipe's folder with two cached clips, and a run whose denoiser is canvas-base's."""
     folder = tmp_path_factory.mktemp("work")
     for name in ("runs/made", "model"):
         (folder / name).mkdir(parents=True)
     state = continued_denoiser("canvas-base").state_dict()
+    texts = json.loads((DATA / "texts.json").read_text(encoding="utf8"))
+    rows = [
+        {"path": str(DATA / name), "text": text, "lang": name[:2], "source": "clip", "duration": 1.0}
+        for name, text in texts.items()
+    ]
+    encoder = load_parts("canvas-base").encoder
+    assert isinstance(encoder, WhisperEncoder)
+    cache(folder / "cache/train.0", [Recording((row,), 0) for row in rows], encoder, augmented=False)
     torch.save({"average": state | {"null_bias": state["null_bias"] + 0.5}}, folder / "runs/made/last.pt")
     return folder
 
@@ -49,6 +58,7 @@ def test_a_model_with_the_denoiser_of_a_run(work: Path, tmp_path: Path) -> None:
     positions = new.encoder.embed_positions.weight
     torch.testing.assert_close(positions, sinusoids(1500, 512).to(positions.dtype))  # bf16 on some CPUs
     assert not [k for k in load_file(out / "encoder.safetensors") if k.startswith("embed_positions")]
+    assert "embed_tokens.weight" + NIBBLES in load_file(out / "denoiser.safetensors")
     assert sum(file.stat().st_size for file in out.iterdir()) <= 100_000_000
     assert Recognizer.from_pretrained(out).transcribe(CLIP, "en").text.startswith("He cried in such genuine")
 

@@ -12,6 +12,7 @@ pytest.importorskip("transformers.models.diffusion_gemma")
 pytest.importorskip("jiwer")
 
 from diffusion_asr import Recognizer
+from diffusion_asr.acoustics.encoder import WhisperEncoder
 from diffusion_asr.decoding.canvas import tokens_of
 from diffusion_asr.loading import load_parts
 from recipes.diffusion_gemma.export import export
@@ -37,6 +38,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for c in clips
     ]
     encoder = load_parts("canvas-base").encoder
+    assert isinstance(encoder, WhisperEncoder)
     for name in ("dev", "train.0"):
         cache(folder / "cache" / name, [Recording((row,), 0) for row in rows], encoder, augmented=False)
     return folder

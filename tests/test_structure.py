@@ -184,15 +184,6 @@ def test_a_decoder_of_another_package_needs_no_change_here(tmp_path: Path) -> No
     assert done.stdout == "done\n"
 
 
-def test_a_kind_that_nobody_registered_is_told(tmp_path: Path) -> None:
-    from diffusion_asr import ModelError, Recognizer
-    from diffusion_asr.models.folder import save
-
-    save(tmp_path / "model", {"name": "x", "version": "1", "denoiser": {"kind": "unheard"}}, {})
-    with pytest.raises(ModelError, match="models of kind 'unheard' are unknown here; known: canvas"):
-        Recognizer.from_pretrained(tmp_path / "model")
-
-
 ADAPTER = """
 import sys
 from importlib import metadata

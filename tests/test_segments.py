@@ -1,0 +1,40 @@
+"""Words of a window to segments of a recording."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from diffusion_asr.audio.windows import Window
+from diffusion_asr.decoding.decoder import Hypothesis
+from diffusion_asr.segments import segments_of
+from diffusion_asr.transcript import Word
+from tests.support.tiny import decoded
+
+WINDOW = Window(10.0, np.zeros(5 * 16_000, np.float32))
+
+
+def hypothesis(*words: tuple[str, float, float]) -> Hypothesis:
+    told = tuple(Word(text, start, end, 0.5) for text, start, end in words)
+    return Hypothesis("", told, "de", 0.5, decoded(torch.zeros(3, dtype=torch.long)))
+
+
+def texts(*words: tuple[str, float, float]) -> list[str]:
+    return [segment.text for segment in segments_of(WINDOW, hypothesis(*words))]
+
+
+def test_a_long_pause_parts_and_a_sentence_ends_at_a_short_one() -> None:
+    assert texts(("a", 0.0, 1.0), ("b", 1.9, 2.0)) == ["a b"]
+    assert texts(("a", 0.0, 1.0), ("b", 2.1, 2.3)) == ["a", "b"]
+    assert texts(("a.", 0.0, 1.0), ("b", 1.1, 2.0)) == ["a. b"]
+    for end in (".", "?", "!", "。", "？", "！", "।", "…"):
+        assert texts((f"a{end}", 0.0, 1.0), ("b", 1.3, 2.0)) == [f"a{end}", "b"]
+    assert texts() == []
+
+
+def test_times_are_the_recording_s_and_none_ends_after_the_window() -> None:
+    (first, second) = segments_of(WINDOW, hypothesis(("a.", 0.0004, 1.0), ("b", 3.0, 7.0)))
+    assert (first.start, first.end) == (10.0, 11.0)
+    assert (second.start, second.end) == (13.0, 15.0)
+    assert [(w.text, w.start, w.end, w.confidence) for w in second.words] == [("b", 13.0, 15.0, 0.5)]
+    assert {first.language, second.language} == {"de"}

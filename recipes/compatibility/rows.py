@@ -100,7 +100,8 @@ def _tested(environment: Environment, name: str) -> tuple[tuple[int, int, int], 
     """Numbers of tests that passed, failed (or broke) and were skipped, and which scripts were run."""
     options = ("-rfE", "-p", "no:cacheprovider")  # the project says -q; twice hides the numbers
     files = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob(TESTS.format(name)))
-    done = environment("-m", "pytest", *files, "tests/test_toolkits.py", *options)
+    files += ["tests/test_toolkits.py", "tests/cli/test_adapters_command.py"]
+    done = environment("-m", "pytest", *files, *options)
     total = {word: int(n) for n, word in re.findall(r"(\d+) (passed|failed|error|skipped)", done.stdout)}
     failed = total.get("failed", 0) + total.get("error", 0)
     if done.returncode:

@@ -48,7 +48,8 @@ class AcousticMemory:
         """Without the tail."""
         if self.tail is None:
             return self
-        mask = torch.arange(self.mask.shape[1]) < (self.lengths - self.tail)[:, None]
+        frames = torch.arange(self.mask.shape[1], device=self.mask.device)
+        mask = frames < (self.lengths - self.tail)[:, None]
         return AcousticMemory(self.states * mask[..., None], mask, self.frame_rate)
 
     @property
@@ -167,15 +168,15 @@ class WhisperEncoder(nn.Module):
         (measured, bf16, 8 clips of mixed length), and a clip's states cannot depend on its neighbours.
         """
         if lengths is None:
-            lengths = torch.full((len(waveforms),), waveforms.shape[1], dtype=torch.long)
+            lengths = torch.full((len(waveforms),), waveforms.shape[1], device=waveforms.device)
         most = round(self.config.max_frames / self.frame_rate * SAMPLE_RATE)
         tail = round(self.config.tail * SAMPLE_RATE)
         heard = (lengths + tail).clamp(max=most).maximum(lengths)
         waveforms = F.pad(waveforms.float(), (0, max(0, int(heard.max()) - waveforms.shape[1])))
         mel, frames = self.log_mel(waveforms, heard)
         states = [self(clip[None, :, :n])[0] for clip, n in zip(mel, frames.tolist(), strict=True)]
-        used = torch.tensor([len(s) for s in states])
-        mask = torch.arange(int(used.max())) < used[:, None]
+        used = torch.tensor([len(s) for s in states], device=lengths.device)
+        mask = torch.arange(int(used.max()), device=used.device) < used[:, None]
         padded = nn.utils.rnn.pad_sequence(states, batch_first=True)
         spoken = ((lengths // HOP).clamp(min=1) + 1) // 2  # states: the second convolution has stride 2
         return AcousticMemory(padded, mask, self.frame_rate, used - spoken if tail else None)

@@ -81,14 +81,14 @@ class LogMel(torch.nn.Module):
             ``(mel (B, n_mels, frames), frames (B,))``; frames past a clip's end hold its floor value.
         """
         if lengths is None:
-            lengths = torch.full((len(waveforms),), waveforms.shape[1], dtype=torch.long)
+            lengths = torch.full((len(waveforms),), waveforms.shape[1], device=waveforms.device)
         spectrum = torch.stft(
             _padded(waveforms, lengths), N_FFT, HOP, window=self.window, center=False, return_complex=True
         )
         power = spectrum.abs().square()
         log = (self.filters @ power).clamp(min=1e-10).log10()
         frames = (lengths // HOP).clamp(min=1)
-        count = torch.arange(log.shape[-1])
+        count = torch.arange(log.shape[-1], device=log.device)
         heard = torch.where(lengths < PADDED_SAMPLES, (lengths + N_FFT // 2 - 1) // HOP + 1, frames)
         peak = log.masked_fill(count >= heard[:, None, None], -10.0).amax(dim=(1, 2), keepdim=True)
         log = torch.maximum(log, peak - 8.0)

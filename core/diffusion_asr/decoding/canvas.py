@@ -46,5 +46,5 @@ def grid(memory: AcousticMemory, slot_frames: int) -> Slots:
     """A time-anchored canvas: one slot for every ``slot_frames`` encoder frames."""
     count = (memory.states.shape[1] + slot_frames - 1) // slot_frames
     used = (memory.lengths + slot_frames - 1) // slot_frames
-    times = torch.arange(count) * slot_frames + slot_frames // 2
-    return Slots(times[None], torch.arange(count) < used[:, None])
+    slots = torch.arange(count, device=memory.mask.device)
+    return Slots((slots * slot_frames + slot_frames // 2)[None], slots < used[:, None])

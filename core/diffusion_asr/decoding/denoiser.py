@@ -99,10 +99,11 @@ class CanvasDenoiser(nn.Module):
 
     def acoustics(self, states: Tensor, slots: Slots) -> Tensor:
         """Encoder states around each slot, (B, T, D) to (B, L, D)."""
-        offsets = torch.arange(-WINDOW // 2, WINDOW // 2)
+        offsets = torch.arange(-WINDOW // 2, WINDOW // 2, device=states.device)
         padded = F.pad(states, (0, 0, WINDOW // 2, WINDOW // 2 + self.config.slot_frames))
         around = slots.times[..., None] + offsets + WINDOW // 2
-        near = padded[torch.arange(len(states))[:, None, None], around.expand(len(states), -1, -1)]
+        clips = torch.arange(len(states), device=states.device)
+        near = padded[clips[:, None, None], around.expand(len(states), -1, -1)]
         return self.inject(self.inject_norm(F.gelu(self.gather(near.flatten(2)))))  # type: ignore[no-any-return]
 
     def prepare(
@@ -115,7 +116,8 @@ class CanvasDenoiser(nn.Module):
         pairs = [layer.encoder_attn.project(heard) for layer in self.layers]  # type: ignore[union-attr, operator]
         prompt = [[0, PROMPT - 1 + self.config.languages.index(name), 1, 2] for name in languages]
         times = slots.times
-        frames = torch.arange(heard.shape[1]) * self.config.memory_pool + self.config.memory_pool // 2
+        pool = self.config.memory_pool
+        frames = torch.arange(heard.shape[1], device=heard.device) * pool + pool // 2
         cross = time_buckets(frames - times[..., None], self.config.time_buckets)
         own = time_buckets(times[:, None] - times[..., None], self.config.time_buckets)
         visible = torch.cat([slots.mask.new_ones(len(slots.mask), PROMPT), slots.mask], dim=1)
@@ -125,19 +127,19 @@ class CanvasDenoiser(nn.Module):
             self._bias(self.cross_time, F.pad(cross, (0, 0, PROMPT, 0), value=-1), audible),
             self._bias(self.self_time, F.pad(own, (PROMPT, 0, PROMPT, 0), value=-1), visible),
             self.acoustics(states, slots),
-            self.embed_prompt(torch.tensor(prompt)),
+            self.embed_prompt(torch.tensor(prompt, device=heard.device)),
             slots,
         )
 
     def _bias(self, table: Tensor, buckets: Tensor, visible: Tensor) -> tuple[Tensor, ...]:
         """Additive attention biases per layer, (B, H, queries, keys); bucket -1 has none."""
         padded = F.pad(table, (0, 1))
-        hidden = torch.zeros(visible.shape, dtype=table.dtype).masked_fill(~visible, -1e4)
+        hidden = table.new_zeros(visible.shape).masked_fill(~visible, -1e4)
         return tuple(padded[n][:, buckets].transpose(0, 1) + hidden[:, None, None] for n in range(len(table)))
 
     def null_canvas(self, state: PreparedState) -> Tensor:
         """(B, L) all null: the first pass over it is the draft, and nothing in it is random."""
-        return torch.zeros(state.slot_mask.shape, dtype=torch.long)
+        return torch.zeros_like(state.slot_mask, dtype=torch.long)
 
     def hidden(self, canvas: Tensor, state: PreparedState, previous: Tensor | None = None) -> Tensor:
         """The final normalised states of all slots, (B, L, D)."""
@@ -168,7 +170,7 @@ class CanvasDenoiser(nn.Module):
         log-probability of any other. All logits at once would be 60 MB in 30 s, and the table's rows 80 MB.
         """
         best = hidden.new_full(hidden.shape[:-1], -torch.inf, dtype=torch.float)
-        total, places = best.clone(), torch.zeros(best.shape, dtype=torch.long)
+        total, places = best.clone(), torch.zeros_like(best, dtype=torch.long)
         for start in range(0, len(pieces), BLOCK):
             table = self.embed_tokens(pieces[start : start + BLOCK])
             scores = F.linear(hidden, table.to(hidden.dtype)).float()

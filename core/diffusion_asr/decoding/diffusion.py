@@ -81,12 +81,12 @@ class DiffusionDecoder:
         noise = SlotNoise(options.seed, state.slots.mask.shape[1], self.size)
         first = first_canvas(self.denoiser, state, options, noise, clip)
         process = canvas_process(options, noise, state, None if options.start == "noise" else first)
-        limit, pieces = options.limit(MAX_STEPS), self.pieces[language]
+        limit, pieces = options.limit(MAX_STEPS), self.pieces[language].to(first.device)
         rows = denoise_canvas(self.denoiser, state, first, process, limit, pieces, options.trace)
         return Decoded(
             rows.canvas[0],
             rows.confidence[0],
-            state.slots.times[0] / memory.frame_rate,
+            state.slots.times[0].cpu() / memory.frame_rate,
             self.denoiser.config.slot_frames / memory.frame_rate,
             parallel_passes=rows.passes[0],
             trace=tuple(rows.traces[0]),
@@ -102,9 +102,9 @@ def first_canvas(
 ) -> Tensor:
     """(1, L) what a clip's first pass reads."""
     given = given_canvas(options, clip, noise.length)
-    if given is not None:
-        return given
-    return noise.canvas(0) if options.start == "noise" else denoiser.null_canvas(state)
+    if given is None and options.start == "null":
+        return denoiser.null_canvas(state)
+    return (noise.canvas(0) if given is None else given).to(state.slots.mask.device)
 
 
 def canvas_process(

@@ -44,21 +44,22 @@ def unrolled(
     size = denoiser.config.vocabulary
     state = denoiser.prepare(memory, languages)
     clips, length = state.slots.mask.shape
-    hidden = denoiser.hidden(noisy_or_null(clips, length, size, NULL_SHARE), state)
+    device = state.slots.mask.device
+    hidden = denoiser.hidden(noisy_or_null(clips, length, size, NULL_SHARE, device), state)
     first = denoiser.logits(hidden).float().log_softmax(-1)
 
-    canvas, _ = corrupt(first.detach().argmax(-1), torch.rand(clips, 1) * MOST_NOISE, size)
-    previous = hidden.detach() * (torch.rand(clips, 1, 1) < CONDITIONED)
+    canvas, _ = corrupt(first.detach().argmax(-1), torch.rand(clips, 1, device=device) * MOST_NOISE, size)
+    previous = hidden.detach() * (torch.rand(clips, 1, 1, device=device) < CONDITIONED)
     second = denoiser.logits(denoiser.hidden(canvas, state, previous)).float().log_softmax(-1)
     return first, second, state.slots.mask.sum(1)
 
 
 def ctc(log_probs: Tensor, slots: Tensor, targets: Sequence[Tensor]) -> Tensor:
     """Mean CTC loss per token; a text that has no room on its canvas counts nothing."""
-    counts = torch.tensor([len(t) for t in targets])
+    counts = torch.tensor([len(t) for t in targets], device=log_probs.device)
     losses = F.ctc_loss(
         log_probs.transpose(0, 1),
-        torch.cat(list(targets)),
+        torch.cat(list(targets)).to(log_probs.device),
         slots,
         counts,
         reduction="none",

@@ -59,7 +59,10 @@ class Noise(Protocol):
 
 
 class SlotNoise:
-    """Noise that depends on seed, step and slot alone: a clip meets the same noise in any batch."""
+    """Noise that depends on seed, step and slot alone: a clip meets the same noise in any batch.
+
+    It is drawn on the CPU, so that a seed means the same noise on every device.
+    """
 
     def __init__(self, seed: int, length: int, size: int) -> None:
         self.seed, self.length, self.size = seed, length, size
@@ -75,7 +78,7 @@ class SlotNoise:
     def draw(self, step: int, logits: Tensor) -> Tensor:
         """See ``Noise.draw``, by the Gumbel trick, with the same noise for every clip."""
         uniform = torch.rand(logits.shape[1:], generator=self._stream(step, 1)).clamp(1e-9, 1 - 1e-7)
-        return (logits - (-uniform.log()).log()).argmax(-1)
+        return (logits - (-uniform.log()).log().to(logits.device)).argmax(-1)
 
 
 Temperature = Callable[[int], Tensor | float]  # of a step, from the number of steps that are left with it
@@ -161,7 +164,8 @@ def denoise_canvas(
             break
         if process.chained or previous is None:
             previous = denoiser.conditioning(hidden, logits, pieces)
-        canvas = torch.where(fresh, torch.where(kept, drawn, process.noise.canvas(step)), canvas)
+        noise = process.noise.canvas(step).to(canvas.device)
+        canvas = torch.where(fresh, torch.where(kept, drawn, noise), canvas)
     return DenoisedRows(answer.cpu(), sure.cpu(), passes, traces)
 
 
@@ -190,8 +194,8 @@ def corrupt(canvas: Tensor, share: Tensor, size: int) -> tuple[Tensor, Tensor]:
         share: (B, 1) of the slots.
         size: Of the vocabulary.
     """
-    chosen = torch.rand(canvas.shape) < share
-    return torch.where(chosen, torch.randint(0, size, canvas.shape), canvas), chosen
+    chosen = torch.rand(canvas.shape, device=canvas.device) < share
+    return torch.where(chosen, torch.randint_like(canvas, size), canvas), chosen
 
 
 def given_canvas(options: DecodingOptions, clip: int, slots: int) -> Tensor | None:
@@ -210,10 +214,12 @@ def given_canvas(options: DecodingOptions, clip: int, slots: int) -> Tensor | No
     return torch.tensor([[*given, *[NULL] * (slots - len(given))]], dtype=torch.long)
 
 
-def noisy_or_null(clips: int, length: int, size: int, null_share: float) -> Tensor:
+def noisy_or_null(
+    clips: int, length: int, size: int, null_share: float, device: torch.device | None = None
+) -> Tensor:
     """First canvases (B, L) for training: uniform noise, but all null for some clips."""
-    noise = torch.randint(0, size, (clips, length))
-    return torch.where(torch.rand(clips, 1) < null_share, 0, noise)
+    noise = torch.randint(0, size, (clips, length), device=device)
+    return torch.where(torch.rand(clips, 1, device=device) < null_share, 0, noise)
 
 
 class TextRepeats:

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from diffusion_asr.decoding.alignment import forced_canvas
 from diffusion_asr.decoding.denoiser import CanvasDenoiser
+from diffusion_asr.decoding.objective import CONDITIONED
 from diffusion_asr.decoding.process import corrupt
 from diffusion_asr.diffusion_gemma.denoiser import DiffusionGemmaDenoiser, GemmaState
 from diffusion_asr.diffusion_gemma.objective import noise_level
@@ -69,7 +70,7 @@ class Guide:
         """Its final states (B, L, D), and canvases (B, L) with each token of the texts where it is spoken."""
         state = self.teacher.prepare(batch.memory, batch.languages)
         pieces = torch.cat([torch.zeros(1, dtype=torch.long), batch.targets.flatten()]).unique()  # type: ignore[no-untyped-call]
-        hidden = self.teacher.hidden(torch.zeros(state.slot_mask.shape, dtype=torch.long), state)
+        hidden = self.teacher.hidden(self.teacher.null_canvas(state), state)
         log_probs = self.teacher.logits(hidden, self.used[pieces]).float().log_softmax(-1).clamp(min=-15)
         targets = torch.searchsorted(pieces, batch.targets)
         places = forced_canvas(log_probs, state.slot_mask.sum(1), targets, batch.counts)
@@ -139,7 +140,7 @@ def tiny_losses(
     if said is not None:
         noisy, _ = corrupt(said[1], noise_level(len(noise), 0.05), size)
         canvas = torch.where(torch.rand(len(noise), 1) < 0.5, noise, noisy)
-    if trainer.step >= options.conditioned_after and random.random() < 0.5:
+    if trainer.step >= options.conditioned_after and random.random() < CONDITIONED:
         canvas, previous = _own_step(model, state, canvas, pieces, reuse=said is None, size=size)
     hidden = model.hidden(canvas, state, previous)
     logits = model.logits(hidden, pieces.ids)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -40,6 +40,11 @@ class Batch:
     targets: Tensor  # (B, N) padded with 0
     counts: Tensor  # (B,)
     texts: list[str]
+
+    def to(self, device: str) -> Batch:
+        """The same on another device."""
+        memory = replace(self.memory, states=self.memory.states.to(device), mask=self.memory.mask.to(device))
+        return replace(self, memory=memory, targets=self.targets.to(device), counts=self.counts.to(device))
 
 
 def training_shards(cache: Path, pattern: str = "*.jsonl") -> list[Path]:

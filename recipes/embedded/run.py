@@ -56,7 +56,7 @@ class Run(ABC, Generic[M, B]):
             self._resume()
 
     def _resume(self) -> None:
-        saved = torch.load(self.folder / "last.pt", weights_only=True)
+        saved = torch.load(self.folder / "last.pt", map_location="cpu", weights_only=True)
         self._weights.load_state_dict(saved["model"])
         self.average.load_state_dict(saved["average"])
         if "optimiser" in saved:

@@ -52,6 +52,7 @@ class TrainOptions(RunOptions):
     shards: str = "*.jsonl"  # which caches
     unrolled: float = 1.0  # share of the steps, from then on, that take it
     negatives: int = 4000  # random pieces in each step's softmax
+    device: str = "cpu"  # "cuda" computes in bf16 by autocast
     start: str = ""  # go on from this run's or model's denoiser instead of Whisper's decoder
     shares: dict[str, float] = field(default_factory=lambda: dict(SHARES))
     regularise: Regularisation = field(default_factory=Regularisation)
@@ -107,7 +108,9 @@ def is_run(work: Path, name: str) -> bool:
 
 def run_average(work: Path, run: str) -> dict[str, Tensor]:
     """A run's running average."""
-    state: dict[str, Tensor] = torch.load(work / "runs" / run / "last.pt", weights_only=True)["average"]
+    state: dict[str, Tensor] = torch.load(
+        work / "runs" / run / "last.pt", map_location="cpu", weights_only=True
+    )["average"]
     return state
 
 
@@ -124,13 +127,14 @@ class Pieces:
 
     @classmethod
     def draw(cls, targets: Tensor, size: int, others: int) -> Pieces:
+        device = targets.device
         if others >= size:
-            return cls(torch.arange(size), torch.zeros(size))
-        needed = torch.zeros(size, dtype=torch.bool)
+            return cls(torch.arange(size, device=device), torch.zeros(size, device=device))
+        needed = torch.zeros(size, dtype=torch.bool, device=device)
         needed[targets.flatten()] = True
         needed[0] = True
-        chosen = torch.randperm(size)[:others]
-        weight = torch.zeros(size)
+        chosen = torch.randperm(size, device=device)[:others]
+        weight = torch.zeros(size, device=device)
         left_out, drawn = size - int(needed.sum()), int((~needed[chosen]).sum())
         weight[chosen] = math.log(max(1, left_out) / max(1, drawn))
         weight[needed] = 0.0
@@ -159,21 +163,27 @@ def second_canvas(log_probs: Tensor, slots: Tensor, batch: Batch, pieces: Pieces
     clips = len(log_probs)
     targets = torch.searchsorted(pieces.ids, batch.targets)
     clean = pieces.ids[forced_canvas(log_probs, slots, targets, batch.counts)]
-    own = torch.rand(clips, 1) < 0.6
+    own = torch.rand(clips, 1, device=clean.device) < 0.6
     canvas = torch.where(own, pieces.ids[(log_probs - pieces.correction).argmax(-1)], clean)
-    rate = torch.rand(clips, 1)
+    rate = torch.rand(clips, 1, device=clean.device)
     noisy, _ = corrupt(canvas, torch.where(own, rate * MOST_NOISE, rate), size)
     return noisy
 
 
 def losses(model: CanvasDenoiser, batch: Batch, unroll: bool, others: int) -> list[Tensor]:
-    """CTC losses of the first and (if unrolled) the second denoising step."""
+    """CTC losses of the first and (if unrolled) the second denoising step.
+
+    As ``decoding.objective.canvas_losses``, but for what training from scratch on two cores asks for: some
+    pieces stand for all (see ``Pieces``), the reference may be the second canvas (see ``second_canvas``), and
+    one draw decides for the whole batch whether step 2 is conditioned, so that half of them are spared it.
+    """
     size = model.config.vocabulary
     pieces = Pieces.draw(batch.targets, size, others)
     state = model.prepare(batch.memory, batch.languages)
     slots = state.slot_mask.sum(1)
     clips, length = state.slot_mask.shape
-    hidden = model.hidden(noisy_or_null(clips, length, size, NULL_SHARE), state)
+    first_canvas = noisy_or_null(clips, length, size, NULL_SHARE, state.slot_mask.device)
+    hidden = model.hidden(first_canvas, state)
     logits = model.logits(hidden, pieces.ids)
     first, log_probs = ctc(logits, batch, slots, pieces)
     if not unroll:
@@ -189,7 +199,8 @@ class Trainer(Run[CanvasDenoiser, Batch]):
     """Trains the canvas denoiser.
 
     ``model`` computes in bf16 where the CPU has it; ``master`` holds the same weights in float32 for the
-    optimiser. Half the memory traffic makes a step about a third cheaper than autocast on two cores.
+    optimiser. Half the memory traffic makes a step about a third cheaper than autocast on two cores; a GPU
+    has autocast.
     """
 
     def __init__(self, work: Path, folder: Path, options: TrainOptions) -> None:
@@ -199,7 +210,7 @@ class Trainer(Run[CanvasDenoiser, Batch]):
         self.vocabulary = Vocabulary.load(work / "model/vocabulary.json")
         self.cache = work / "cache"
         self.dev = self._clips([work / "cache/dev.jsonl"])
-        self.master = self._start(work, options)
+        self.master = self._start(work, options).to(options.device)
         parameters: dict[bool, list[torch.nn.Parameter]] = {True: [], False: []}
         for name, weight in self.master.named_parameters():
             parameters[name.startswith(("layers", "layer_norm", "embed"))].append(weight)
@@ -208,7 +219,10 @@ class Trainer(Run[CanvasDenoiser, Batch]):
             {"params": parameters[False], "base": options.lr_new},
         ]
         super().__init__(folder, options, self.master, groups)
-        self.model = copy.deepcopy(self.master).to(compute_dtype())
+        self.on_gpu = torch.device(options.device).type == "cuda"
+        self.model = copy.deepcopy(self.master)
+        if not self.on_gpu:
+            self.model.to(compute_dtype())
         add_dropout(self.model, options.regularise.dropout)
 
     def _start(self, work: Path, options: TrainOptions) -> CanvasDenoiser:
@@ -235,7 +249,9 @@ class Trainer(Run[CanvasDenoiser, Batch]):
         """CTC losses of the unrolled steps."""
         unroll = self.step >= self.options.unroll_after and random.random() < self.options.unrolled
         batch = replace(batch, memory=disturbed(batch.memory, self.options.regularise))
-        return losses(self.model, batch, unroll, self.options.negatives)
+        batch = batch.to(self.options.device)
+        with torch.autocast("cuda", torch.bfloat16, enabled=self.on_gpu):
+            return losses(self.model, batch, unroll, self.options.negatives)
 
     def update(self, batch: Batch) -> list[float]:
         """See ``Run.update``."""
@@ -255,5 +271,6 @@ class Trainer(Run[CanvasDenoiser, Batch]):
         """Dev errors of the running average."""
         from recipes.embedded.quick_eval import quick_eval
 
-        narrow = copy.deepcopy(self.average).to(compute_dtype())
-        self.note(dev=quick_eval(narrow, self.dev, self.vocabulary))
+        dtype = torch.bfloat16 if self.on_gpu else compute_dtype()
+        narrow = copy.deepcopy(self.average).to(dtype)
+        self.note(dev=quick_eval(narrow, self.dev, self.vocabulary, device=self.options.device))

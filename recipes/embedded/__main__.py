@@ -226,13 +226,14 @@ def evaluate(
     most: Annotated[int, typer.Option(help="At most so many clips of a set; 0 takes all.")] = 0,
     settled: Annotated[bool, typer.Option(help="Only the default: until it settles.")] = False,
     threads: int = 2,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here too.")] = None,
 ) -> None:
     """Error rates by language, start and step count, beside Whisper base greedy on the same clips."""
     from recipes.embedded.evaluate import SETTINGS
     from recipes.embedded.evaluate import evaluate as run
 
     settings = (("null", None),) if settled else SETTINGS
-    typer.echo(run(work, shared, model, most or None, threads, settings))
+    typer.echo(run(work, shared, model, most or None, threads, settings, json_file))
 
 
 if __name__ == "__main__":

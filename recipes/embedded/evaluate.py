@@ -10,7 +10,7 @@ import json
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -121,8 +121,38 @@ def whisper(work: Path, threads: int) -> Callable[[Clip], str]:
     return recognise
 
 
-def passes(recognizer: Any, clips: Sequence[Clip]) -> str:
-    """What clips of up to 30 s cost until they settle, by kind of pass."""
+@dataclass(frozen=True)
+class Passes:
+    """What clips of up to 30 s cost until they settle, by kind of pass.
+
+    Attributes:
+        clips: So many.
+        parallel: Mean passes a clip over the whole canvas.
+        causal: Mean passes a clip of the causal decoder.
+        timing: Mean passes a clip that only place words in time.
+        per_token: Parallel and causal passes a token of all clips.
+        most: Parallel and causal passes within which 95 % of the clips settle.
+        soon: Share of the clips, per cent, that settle within 4 of these.
+    """
+
+    clips: int
+    parallel: float
+    causal: float
+    timing: float
+    per_token: float
+    most: float
+    soon: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.clips} clips of up to 30 s settle after {self.parallel:.1f} parallel, {self.causal:.1f}"
+            f" causal, {self.timing:.1f} timing passes on average ({self.per_token:.2f} parallel and causal"
+            f" ones a token), 95 % of them after {self.most:.0f} of these; {self.soon:.0f} % after 4."
+        )
+
+
+def passes(recognizer: Any, clips: Sequence[Clip]) -> Passes:
+    """Measure them."""
     import torch
 
     from diffusion_asr.decoding.canvas import tokens_of
@@ -135,17 +165,25 @@ def passes(recognizer: Any, clips: Sequence[Clip]) -> str:
             found.append(one.decoded)
             tokens += len(tokens_of(one.decoded.canvas))
     total = [one.passes for one in found]
-    kinds = {
-        kind: np.mean([getattr(one, f"{kind}_passes") for one in found])
-        for kind in ("parallel", "causal", "timing")
-    }
-    said = ", ".join(f"{mean:.1f} {kind}" for kind, mean in kinds.items())
-    soon = 100 * sum(n <= 4 for n in total) / len(total)
-    return (
-        f"{len(total)} clips of up to 30 s settle after {said} passes on average"
-        f" ({sum(total) / max(1, tokens):.2f} parallel and causal ones a token),"
-        f" 95 % of them after {np.quantile(total, 0.95):.0f} of these; {soon:.0f} % after 4."
+    return Passes(
+        len(total),
+        float(np.mean([one.parallel_passes for one in found])),
+        float(np.mean([one.causal_passes for one in found])),
+        float(np.mean([one.timing_passes for one in found])),
+        sum(total) / max(1, tokens),
+        float(np.quantile(total, 0.95)),
+        100 * sum(n <= 4 for n in total) / len(total),
     )
+
+
+def as_json(results: dict[str, dict[str, Score]], cost: Passes) -> str:
+    """``{"rates": {system: {set: per cent}}, "passes": {"parallel": mean a clip, …}}``."""
+    rates = {
+        name: {group: round(found.rate, 2) for group, found in groups.items()}
+        for name, groups in results.items()
+    }
+    means = {name: round(value, 3) for name, value in asdict(cost).items()}
+    return json.dumps({"rates": rates, "passes": means}, indent=1)
 
 
 def table(results: dict[str, dict[str, Score]], baseline: str) -> str:
@@ -168,9 +206,9 @@ def table(results: dict[str, dict[str, Score]], baseline: str) -> str:
 
 def evaluate(
     work: Path, shared: Path, model: str, most: int | None = None, threads: int = 2,
-    settings: Sequence[tuple[Start, int | None]] = SETTINGS,
+    settings: Sequence[tuple[Start, int | None]] = SETTINGS, json_file: Path | None = None,
 ) -> str:  # fmt: skip
-    """The whole comparison as Markdown."""
+    """The whole comparison as Markdown, and as JSON in ``json_file``."""
     import torch
 
     from diffusion_asr import Recognizer
@@ -187,4 +225,7 @@ def evaluate(
             return recognizer.transcribe(clip.samples, clip.lang, options).text
 
         results[f"{start} {steps or 'auto'}"], _ = run(clips, recognise)
-    return f"{table(results, baseline)}\n\n{passes(recognizer, clips)}"
+    cost = passes(recognizer, clips)
+    if json_file is not None:
+        json_file.write_text(as_json(results, cost) + "\n", encoding="utf8")
+    return f"{table(results, baseline)}\n\n{cost}"

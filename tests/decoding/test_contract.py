@@ -192,11 +192,8 @@ def test_one_step_is_one_parallel_pass(subject: Subject) -> None:
 
 @pytest.mark.parametrize("steps", [1, 3, None])
 def test_parallel_passes_are_what_the_denoiser_did(
-    subject: Subject, steps: int | None, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+    subject: Subject, steps: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if "gemma" in request.node.name:
-        reason = "passes over a canvas that turned out too short are not counted, and not bounded by steps"
-        request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
     denoiser: Any = getattr(subject.decoder, "denoiser")  # noqa: B009 - not part of the Protocol
     hidden, calls = denoiser.hidden, 0
 

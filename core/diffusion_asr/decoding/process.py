@@ -182,7 +182,8 @@ def accept(entropy: Tensor, bound: float) -> Tensor:
     The most certain slot is always kept, so every step makes progress; infinite entropy never is.
     """
     ordered, order = entropy.sort(dim=-1, stable=True)
-    keep = (ordered.cumsum(-1) - ordered <= bound) & ordered.isfinite()
+    # Small entropies drown in the sum: a slot is kept only if all surer ones are.
+    keep = ((ordered.cumsum(-1) - ordered <= bound) & ordered.isfinite()).cummin(-1).values
     return torch.zeros_like(keep).scatter(-1, order, keep)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,13 @@ from torch.nn import functional as F
 from diffusion_asr.acoustics.encoder import AcousticMemory, WhisperEncoder
 from diffusion_asr.acoustics.features import SAMPLE_RATE
 from diffusion_asr.decoding.alignment import forced_canvas
-from diffusion_asr.decoding.decoder import UNDETERMINED, Decoded, DecodingOptions, check_languages
+from diffusion_asr.decoding.decoder import (
+    UNDETERMINED,
+    Decoded,
+    DecodingOptions,
+    TraceStep,
+    check_languages,
+)
 from diffusion_asr.decoding.process import DenoisedRows, denoise_canvas, given_canvas
 from diffusion_asr.diffusion_gemma.denoiser import DiffusionGemmaDenoiser, GemmaState
 from diffusion_asr.diffusion_gemma.loading import LoadOptions, Settings, load
@@ -91,15 +98,22 @@ class GemmaDecoder:
 
     @torch.inference_mode()
     def _decode(self, memory: AcousticMemory, language: str, options: DecodingOptions, clip: int) -> Decoded:
-        """A text without an end on its canvas is written again on the longest one."""
+        """A text without an end on its canvas is written again on the longest, unless passes are limited."""
         most = int(self.denoiser.backbone.config.canvas_length)
         sized = max(LEAST_CANVAS, math.ceil(float(memory.seconds[0]) * TOKENS_A_SECOND) + SPARE_TOKENS)
-        for length in dict.fromkeys((min(most, sized), most)):
+        # A limit holds for all passes, and a given canvas may need the room: then there is one try.
+        limited = options.steps is not None or options.max_steps is not None
+        once = limited or not isinstance(options.start, str)
+        passes, trace = 0, list[TraceStep]()
+        for length in dict.fromkeys((most,) if once else (min(most, sized), most)):
             state = self.denoiser.prepare(self._as_trained(memory), [language], length)
             rows = self._denoise(state, memory, options, clip)
+            trace += [replace(step, step=passes + step.step) for step in rows.traces[0]]
+            passes += rows.passes[0]
             if self._ends & set(rows.canvas[0].tolist()):
                 break
-        return self._placed(rows, state, memory)
+        whole = tuple(_lengthened(step, length, self._pad) for step in trace)
+        return replace(self._placed(rows, state, memory), parallel_passes=passes, trace=whole)
 
     def _denoise(
         self, state: GemmaState, memory: AcousticMemory, options: DecodingOptions, clip: int
@@ -147,7 +161,7 @@ class GemmaDecoder:
         seconds = self.denoiser.projector.config.subsampling / memory.frame_rate * self._real(memory)
         slot = seconds / max(1, len(canvas))
         times = (torch.arange(len(canvas)) + 0.5) * slot
-        return Decoded(canvas, sure, times, slot, rows.passes[0], trace=tuple(rows.traces[0]))
+        return Decoded(canvas, sure, times, slot, rows.passes[0])
 
     def _in_time(
         self, ids: Tensor, sure: Tensor, state: GemmaState, memory: AcousticMemory
@@ -165,6 +179,18 @@ class GemmaDecoder:
         starts = (path != 0) & (path != F.pad(path[:-1], (1, 0)))
         order = (starts.cumsum(0) - 1).clamp(min=0)
         return torch.where(path != 0, ids[order], 0), torch.where(path != 0, sure[order], 0.0)
+
+
+def _lengthened(step: TraceStep, length: int, pad: int) -> TraceStep:
+    """A step on a canvas that proved too short, as one on a longer canvas with padding."""
+    more = length - len(step.canvas)
+    return replace(
+        step,
+        canvas=F.pad(step.canvas, (0, more), value=pad),
+        predicted=F.pad(step.predicted, (0, more), value=pad),
+        confidence=F.pad(step.confidence, (0, more), value=1.0),
+        accepted=F.pad(step.accepted, (0, more), value=False),
+    )
 
 
 def _spread(ids: Tensor, sure: Tensor) -> tuple[Tensor, Tensor]:

@@ -191,7 +191,7 @@ class _Run:
             "order": chosen.order,
             "limit": chosen.limit,
             "number of steps": [chosen.decoding.steps, chosen.decoding.max_steps],
-            "start of the decoding": [chosen.decoding.start, chosen.decoding.seed],
+            "start of the decoding": [_as_json(chosen.decoding.start), chosen.decoding.seed],
             "entropy bound and temperature": [chosen.decoding.entropy_bound, chosen.decoding.temperature],
             "wish for traces": chosen.decoding.trace,
         }
@@ -268,6 +268,11 @@ class _Run:
         if self.diarizer is None or self.options.order == "cut-first":
             return whole
         return attribute_words(whole, single, self.options.limit, everybody)
+
+
+def _as_json(start: str | tuple[tuple[int, ...], ...]) -> str | list[list[int]]:
+    """As it comes back from a file."""
+    return start if isinstance(start, str) else [list(canvas) for canvas in start]
 
 
 def _when(segment: Segment) -> tuple[float, float]:

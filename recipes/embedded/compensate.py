@@ -54,22 +54,22 @@ def input_moments(model: CanvasDenoiser, clips: Sequence[Clip]) -> dict[str, Ten
 
 def compensated(weight: Tensor, moments: Tensor, size: int = GROUP) -> tuple[Tensor, Tensor]:
     """As ``packing.quantise_groups``, with compensation; ``moments`` is (columns, columns)."""
-    left = weight.float().clone()
-    rows, columns = left.shape
+    left = weight.float().T.contiguous()  # by columns, which are rounded one after the other
+    columns, rows = left.shape
     square = moments + torch.eye(columns) * (DAMPING * moments.diagonal().mean()).clamp(min=1e-8)
     spread = torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(square)), upper=True)
     whole, scales = torch.zeros_like(left), torch.zeros(rows, columns // size)
     for first in range(0, columns, size):
         end = first + size
-        scale = group_scales(left[:, first:end]).to(torch.float16).float()
+        scale = group_scales(left[first:end].T).to(torch.float16).float()
         scales[:, first // size] = scale
-        errors = torch.zeros(rows, size)
+        errors = torch.zeros(size, rows)
         for at in range(first, end):
-            whole[:, at] = in_steps(left[:, at, None], scale)[:, 0]
-            errors[:, at - first] = (left[:, at] - whole[:, at] * scale) / spread[at, at]
-            left[:, at:end] -= errors[:, at - first, None] * spread[at, at:end]
-        left[:, end:] -= errors @ spread[first:end, end:]
-    return two_to_a_byte(whole), scales.to(torch.float16)
+            whole[at] = in_steps(left[at, :, None], scale)[:, 0]
+            errors[at - first] = (left[at] - whole[at] * scale) / spread[at, at]
+            left[at:end] -= spread[at, at:end, None] * errors[at - first]
+        left[end:] -= spread[first:end, end:].T @ errors
+    return two_to_a_byte(whole.T.contiguous()), scales.to(torch.float16)
 
 
 def narrowed(model: CanvasDenoiser, moments: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ from recipes.letters.model import LetterCanvas, collapse, numbers_of
 def error_rates(
     model: LetterCanvas, alphabet: Alphabet, clips: Sequence[Clip], device: str = "cpu"
 ) -> dict[str, float]:
-    """Per cent of symbols wrong by language and source: letters, Mandarin sounds, and Hanzi (``zh hanzi``)."""
+    """Per cent of symbols wrong by language and source: letters, Mandarin sounds, Hanzi (``zh hanzi``)."""
     pairs: dict[str, list[tuple[list[str], list[str]]]] = defaultdict(list)
     for clip in clips:
         states = collate([clip]).memory.states.to(device)

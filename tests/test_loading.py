@@ -9,7 +9,7 @@ import pytest
 
 from diffusion_asr.errors import ModelError
 from diffusion_asr.loading import CANVAS, is_adapter, load_parts, register_kind
-from diffusion_asr.models.folder import save
+from diffusion_asr.models.folder import save_folder
 from tests.support import tiny
 
 
@@ -65,6 +65,6 @@ def test_a_kind_is_registered_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["unheard", 3, None])
 def test_an_unknown_kind_is_told_with_its_file(tmp_path: Path, kind: object) -> None:
-    save(tmp_path / "model", {"name": "x", "version": "1", "denoiser": {"kind": kind}}, {})
+    save_folder(tmp_path / "model", {"name": "x", "version": "1", "denoiser": {"kind": kind}}, {})
     with pytest.raises(ModelError, match=rf"config\.json: models of kind '{kind}' are unknown here; known: "):
         load_parts(tmp_path / "model")

@@ -72,7 +72,7 @@ def test_without_glibc_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(ctypes, "CDLL", none)
     process_memory._glibc.cache_clear()
-    process_memory.give_back()
+    process_memory.trim_heap()
     process_memory.map_large_blocks()
     monkeypatch.undo()
     process_memory._glibc.cache_clear()
@@ -80,7 +80,7 @@ def test_without_glibc_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_garbage_is_looked_for_again_after_a_start() -> None:
     def fail() -> None:
-        with process_memory.uncollected():
+        with process_memory.pause_collection():
             assert not gc.isenabled()
             raise ValueError("cut short")
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from diffusion_asr import formats
 from diffusion_asr.cli import app
 from diffusion_asr.errors import FormatError
-from diffusion_asr.scoring import Rate, Scored, overall, score
+from diffusion_asr.scoring import Rate, Scored, combine_scores, score
 from diffusion_asr.transcript import Segment, Transcript
 
 pytest.importorskip("jiwer")
@@ -88,11 +88,11 @@ def test_recordings_must_match() -> None:
 
 def test_the_interval_holds_the_rate() -> None:
     scored = [Scored(str(n), "en", {"WER": Rate(n % 4, 10)}) for n in range(40)]
-    found = overall(scored, "WER")
+    found = combine_scores(scored, "WER")
     assert found is not None
     rate, low, high = found
     assert low < rate.percent == 15.0 < high
-    assert overall(scored, "DER") is None
+    assert combine_scores(scored, "DER") is None
 
 
 def test_the_command(tmp_path: Path) -> None:

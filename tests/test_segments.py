@@ -7,7 +7,7 @@ import torch
 
 from diffusion_asr.audio.windows import Window
 from diffusion_asr.decoding.decoder import Hypothesis
-from diffusion_asr.segments import segments_of
+from diffusion_asr.segments import cut_segments
 from diffusion_asr.transcript import Word
 from tests.support.tiny import decoded
 
@@ -20,7 +20,7 @@ def hypothesis(*words: tuple[str, float, float]) -> Hypothesis:
 
 
 def texts(*words: tuple[str, float, float]) -> list[str]:
-    return [segment.text for segment in segments_of(WINDOW, hypothesis(*words))]
+    return [segment.text for segment in cut_segments(WINDOW, hypothesis(*words))]
 
 
 def test_a_long_pause_parts_and_a_sentence_ends_at_a_short_one() -> None:
@@ -33,7 +33,7 @@ def test_a_long_pause_parts_and_a_sentence_ends_at_a_short_one() -> None:
 
 
 def test_times_are_the_recording_s_and_none_ends_after_the_window() -> None:
-    (first, second) = segments_of(WINDOW, hypothesis(("a.", 0.0004, 1.0), ("b", 3.0, 7.0)))
+    (first, second) = cut_segments(WINDOW, hypothesis(("a.", 0.0004, 1.0), ("b", 3.0, 7.0)))
     assert (first.start, first.end) == (10.0, 11.0)
     assert (second.start, second.end) == (13.0, 15.0)
     assert [(w.text, w.start, w.end, w.confidence) for w in second.words] == [("b", 13.0, 15.0, 0.5)]

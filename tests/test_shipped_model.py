@@ -19,7 +19,7 @@ import torch
 
 from diffusion_asr import Recognizer
 from diffusion_asr.audio import files as audio
-from diffusion_asr.decoding.canvas import tokens_of
+from diffusion_asr.decoding.canvas import read_tokens
 from diffusion_asr.models.folder import EMBEDDED
 from recipes.embedded.evaluate import Clip, dev_clips, run
 from tests.support.golden import CLIPS, RECORD
@@ -66,12 +66,12 @@ def test_dev_clips_of_every_language_stay_within_their_bound(asr: Recognizer) ->
 @pytest.mark.parametrize("clip", CLIPS, ids=lambda clip: str(clip.stem))
 def test_passes_stay_within_their_bound(asr: Recognizer, clip: Path) -> None:
     """As recorded; a few more causal ones where a machine rounds otherwise."""
-    memory = asr.encode(torch.from_numpy(audio.read(clip))[None])
+    memory = asr.encode(torch.from_numpy(audio.read_audio(clip))[None])
     found = asr.decode(memory, clip.name[:2])[0].decoded
     recorded = GOLDEN["decoded"][f"{clip.name}, default"]["passes"]
     assert found.parallel_passes <= recorded["parallel"]
     assert found.causal_passes <= BOUNDS["share of the recorded causal passes"] * recorded["causal"]
-    assert found.causal_passes <= BOUNDS["causal passes a token"] * len(tokens_of(found.canvas))
+    assert found.causal_passes <= BOUNDS["causal passes a token"] * len(read_tokens(found.canvas))
     assert found.timing_passes <= 1
 
 
@@ -79,7 +79,7 @@ def test_threads_share_a_recogniser(asr: Recognizer) -> None:
     """Eight at a time hear what one hears, and the process's own threads stay as they were."""
     texts = list(TEXTS)
     pairs = [(texts[n % 4], texts[(n + 1 + n // 4) % 4]) for n in range(8)]
-    memories = {name: asr.encode(torch.from_numpy(audio.read(DATA / name))[None]) for name in texts}
+    memories = {name: asr.encode(torch.from_numpy(audio.read_audio(DATA / name))[None]) for name in texts}
 
     def decode(names: tuple[str, str]) -> list[str]:
         return [asr.decode(memories[name], name[:2])[0].text for name in names]

@@ -169,12 +169,14 @@ print("done")
 
 
 def test_a_decoder_of_another_package_needs_no_change_here(tmp_path: Path) -> None:
-    from diffusion_asr.models.folder import save
+    from diffusion_asr.models.folder import save_folder
 
     package, model = tmp_path / "package", tmp_path / "model"
     package.mkdir()
     (package / "letters.py").write_text(DECODER, encoding="utf8")
-    save(model, {"name": "letters", "version": "1", "denoiser": {"kind": "letters", "letter": "y"}}, {})
+    save_folder(
+        model, {"name": "letters", "version": "1", "denoiser": {"kind": "letters", "letter": "y"}}, {}
+    )
     tiny.model(model / "base")
     done = subprocess.run(
         [sys.executable, "-c", USE, str(model)],

@@ -24,17 +24,17 @@ def test_a_toolkit_is_the_extras_first_requirement() -> None:
         'pyannote.audio>=4.0.7; extra == "pyannote"',
         'torchaudio; extra == "pyannote"',
     ]
-    assert toolkits.toolkit_of("nemo", lines) == ("nemo-toolkit", "<3.1,>=3.0")
-    assert toolkits.toolkit_of("pyannote", lines) == ("pyannote.audio", ">=4.0.7")
-    assert toolkits.toolkit_of("other", lines) is None
-    assert toolkits.toolkit_of("my_kit", ["kit>=2; extra == 'my-kit'"]) == (
+    assert toolkits.find_toolkit("nemo", lines) == ("nemo-toolkit", "<3.1,>=3.0")
+    assert toolkits.find_toolkit("pyannote", lines) == ("pyannote.audio", ">=4.0.7")
+    assert toolkits.find_toolkit("other", lines) is None
+    assert toolkits.find_toolkit("my_kit", ["kit>=2; extra == 'my-kit'"]) == (
         "kit",
         ">=2",
     )  # as wheels write it
 
 
 def test_all_adapters_are_found_with_their_versions() -> None:
-    found = toolkits.adapters()
+    found = toolkits.list_adapters()
     assert [a.name for a in found] == NAMES
     assert all(a.module == f"diffusion_asr_{a.name}" and a.supported for a in found)
     assert all(a.install_command == f"pip install 'diffusion-asr[{a.name}]'" for a in found)
@@ -68,7 +68,7 @@ def test_another_partys_adapter_names_its_own_distribution(
     distribution(tmp_path, "their-espnet", "espnet", *extra)
     distribution(tmp_path, "their-wenet", "wenet", "Requires-Dist: numpy")
     monkeypatch.syspath_prepend(tmp_path)
-    found = {a.name: a for a in toolkits.adapters()}
+    found = {a.name: a for a in toolkits.list_adapters()}
     assert found.keys() == {*NAMES, "espnet", "wenet"}
     assert found["espnet"].install_command == "pip install 'their-espnet[espnet]'"
     assert (found["espnet"].toolkit, found["espnet"].supported) == ("espnet-core", ">=202511")
@@ -82,19 +82,19 @@ class KitError(DiffusionASRError, ValueError):
 
 
 def test_errors_are_translated_to_an_adapters_kind_once_and_in_the_same_words() -> None:
-    with pytest.raises(KitError, match=r"^no such file$") as caught, toolkits.translated_errors(KitError):
+    with pytest.raises(KitError, match=r"^no such file$") as caught, toolkits.translate_errors(KitError):
         raise AudioError("no such file")
     assert isinstance(caught.value.__cause__, AudioError)
     own = KitError("mine")
-    with pytest.raises(KitError) as caught, toolkits.translated_errors(KitError):
+    with pytest.raises(KitError) as caught, toolkits.translate_errors(KitError):
         raise own
     assert caught.value is own
 
 
 def test_other_peoples_errors_stay_unless_they_are_named() -> None:
-    with pytest.raises(ZeroDivisionError), toolkits.translated_errors(KitError, TypeError):
+    with pytest.raises(ZeroDivisionError), toolkits.translate_errors(KitError, TypeError):
         raise ZeroDivisionError
-    with pytest.raises(KitError, match="steps"), toolkits.translated_errors(KitError, TypeError):
+    with pytest.raises(KitError, match="steps"), toolkits.translate_errors(KitError, TypeError):
         raise TypeError("unknown: steps")
 
 

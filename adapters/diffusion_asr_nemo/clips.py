@@ -105,7 +105,7 @@ def whole_file(clip: Clip, channels: Channels = None) -> bool:
     """True if the clip is a file as it is, which can then be streamed."""
     if not isinstance(clip.source, str) or clip.offset or channels not in (None, "average"):
         return False
-    return clip.duration is None or clip.duration >= audio.probe(clip.source).duration - _ROUNDING
+    return clip.duration is None or clip.duration >= audio.probe_file(clip.source).duration - _ROUNDING
 
 
 def samples_of(clip: Clip, channels: Channels = None) -> np.ndarray:
@@ -115,13 +115,13 @@ def samples_of(clip: Clip, channels: Channels = None) -> np.ndarray:
         AudioError: Unreadable, no such channel, or ``offset`` beyond the end.
     """
     if isinstance(clip.source, str) and channels in (None, "average"):
-        samples = audio.read(clip.source)
+        samples = audio.read_audio(clip.source)
     elif isinstance(clip.source, str):
-        audio.probe(clip.source)  # refuses with core's message what is no sound
+        audio.probe_file(clip.source)  # refuses with core's message what is no sound
         sound, rate = sf.read(clip.source, dtype="float32", always_2d=True)
-        samples = audio.as_mono_16k(_selected(sound.T, channels), rate)
+        samples = audio.convert_to_mono(_selected(sound.T, channels), rate)
     else:
-        samples = audio.as_mono_16k(_selected(_channels_first(clip.source), channels))
+        samples = audio.convert_to_mono(_selected(_channels_first(clip.source), channels))
     first = round(clip.offset * audio.SAMPLE_RATE)
     if first and first >= len(samples):
         seconds = len(samples) / audio.SAMPLE_RATE

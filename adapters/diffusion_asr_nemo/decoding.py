@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from diffusion_asr.decoding.options import DecodingOptions
-from diffusion_asr.toolkits import translated_errors
+from diffusion_asr.toolkits import translate_errors
 from diffusion_asr_nemo.toolkit import RecognitionError
 
 
@@ -17,7 +17,7 @@ def decoding_options(section: Mapping[str, Any] | None) -> DecodingOptions:
     Raises:
         RecognitionError: An unknown option, or a value that makes no sense.
     """
-    with translated_errors(RecognitionError, TypeError, ValueError):
+    with translate_errors(RecognitionError, TypeError, ValueError):
         return DecodingOptions().changed(**current(section or {}))
 
 

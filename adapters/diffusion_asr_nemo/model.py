@@ -20,13 +20,13 @@ from torch.nn.utils.rnn import pad_sequence
 
 from diffusion_asr.acoustics.encoder import AcousticMemory
 from diffusion_asr.audio.files import SAMPLE_RATE
-from diffusion_asr.decoding.objective import canvas_losses
+from diffusion_asr.decoding.objective import compute_losses
 from diffusion_asr.decoding.options import DecodingOptions
 from diffusion_asr.errors import ModelError
-from diffusion_asr.models.folder import model_folder
-from diffusion_asr.models.tuned import Source, canvas_denoiser, copy_model, trainable, write_tuned
+from diffusion_asr.models.folder import find_model
+from diffusion_asr.models.tuned import Source, copy_model, find_denoiser, make_trainable, write_tuned
 from diffusion_asr.recognizer import Recognizer
-from diffusion_asr.toolkits import translated_errors
+from diffusion_asr.toolkits import translate_errors
 from diffusion_asr.transcript import Transcript
 from diffusion_asr_nemo.archive import FOLDER, FolderConnector, source_of
 from diffusion_asr_nemo.clips import Clip, clips_of, entry_clip, loader, read_entries, samples_of, whole_file
@@ -98,8 +98,8 @@ class DiffusionASRModel(ASRModel, ASRTranscriptionMixin):  # type: ignore[misc]
         with open_dict(cfg):  # checked before any work, and with today's names when it is saved
             cfg.decoding = decoding_section(decoding_options(cfg.get("decoding")))
         folder = _restored_folder()
-        with translated_errors(RecognitionError):
-            folder = folder or model_folder(cfg.get("checkpoint") or "canvas-base")
+        with translate_errors(RecognitionError):
+            folder = folder or find_model(cfg.get("checkpoint") or "canvas-base")
             # NeMo's constructor sets up data sets, which need the vocabulary: the recogniser comes first.
             self.recognizer = Recognizer.from_pretrained(folder)
             self._source = _restored_source(folder) or Source.of(folder)
@@ -168,9 +168,9 @@ class DiffusionASRModel(ASRModel, ASRTranscriptionMixin):  # type: ignore[misc]
         Raises:
             RecognitionError: What this model was loaded from is gone, or ``folder`` exists.
         """
-        with translated_errors(RecognitionError):
+        with translate_errors(RecognitionError):
             if self._tuned or not refiner:
-                weights = canvas_denoiser(self.recognizer.parts).state_dict()
+                weights = find_denoiser(self.recognizer.parts).state_dict()
                 write_tuned(self._source, folder, weights, refiner)
             else:
                 copy_model(self._source, folder)
@@ -209,7 +209,7 @@ class DiffusionASRModel(ASRModel, ASRTranscriptionMixin):  # type: ignore[misc]
             override_config = DiffusionTranscribeConfig(**{"num_workers": 0, **given, **options})
         if getattr(override_config, "augmentor", None):
             raise NotImplementedError("diffusion-asr takes no augmentor: augment the recordings beforehand")
-        with translated_errors(RecognitionError):
+        with translate_errors(RecognitionError):
             self.recognizer.check_language(_asked_language(override_config))
             self._asked_decoding(override_config)  # an error before hours of work, not after them
             return super().transcribe(audio, override_config=override_config)
@@ -264,7 +264,7 @@ class DiffusionASRModel(ASRModel, ASRTranscriptionMixin):  # type: ignore[misc]
     def _asked_decoding(self, trcfg: Any) -> DecodingOptions:
         """The model's, with the steps that a call asks for."""
         steps = getattr(trcfg, "steps", None)
-        with translated_errors(RecognitionError, ValueError):
+        with translate_errors(RecognitionError, ValueError):
             return self.decoding if steps is None else self.decoding.changed(steps=steps)
 
     # -- fine-tuning
@@ -289,12 +289,12 @@ class DiffusionASRModel(ASRModel, ASRTranscriptionMixin):  # type: ignore[misc]
         self._validation_dl = self._utterances(val_data_config, shuffle=False)
 
     def _utterances(self, config: Any, shuffle: bool) -> Any:
-        with translated_errors(RecognitionError):
+        with translate_errors(RecognitionError):
             return training_loader(config, self._vocabulary, self.cfg.get("language"), shuffle)
 
     def _make_trainable(self) -> None:
-        with translated_errors(RecognitionError):
-            trainable(self.recognizer.parts)
+        with translate_errors(RecognitionError):
+            make_trainable(self.recognizer.parts)
         self._tuned = True
 
     def _listen(self, batch: Sequence[Utterance]) -> AcousticMemory:
@@ -304,12 +304,12 @@ class DiffusionASRModel(ASRModel, ASRTranscriptionMixin):  # type: ignore[misc]
         return AcousticMemory(heard.states.clone(), heard.mask.clone(), heard.frame_rate)
 
     def _losses(self, batch: Sequence[Utterance], memory: AcousticMemory) -> tuple[Tensor, Tensor]:
-        denoiser, languages = canvas_denoiser(self.recognizer.parts), [u.language for u in batch]
-        return canvas_losses(denoiser, memory, languages, [u.tokens for u in batch])
+        denoiser, languages = find_denoiser(self.recognizer.parts), [u.language for u in batch]
+        return compute_losses(denoiser, memory, languages, [u.tokens for u in batch])
 
     def training_step(self, batch: Sequence[Utterance], batch_idx: int) -> dict[str, Tensor]:
         """Diffusion CTC loss of both unrolled denoising steps."""
-        with translated_errors(RecognitionError):
+        with translate_errors(RecognitionError):
             first, second = self._losses(batch, self._listen(batch))
         loss = first + second
         logs = {"train_loss": loss.detach(), "loss_step1": first.detach(), "loss_step2": second.detach()}
@@ -318,7 +318,7 @@ class DiffusionASRModel(ASRModel, ASRTranscriptionMixin):  # type: ignore[misc]
 
     def validation_step(self, batch: Sequence[Utterance], batch_idx: int, dataloader_idx: int = 0) -> Any:
         """Loss (with the same noise each time) and word errors of the text as written."""
-        with translated_errors(RecognitionError), torch.random.fork_rng(devices=[]):
+        with translate_errors(RecognitionError), torch.random.fork_rng(devices=[]):
             torch.manual_seed(batch_idx)
             memory = self._listen(batch)
             first, second = self._losses(batch, memory)
@@ -343,7 +343,7 @@ def _restored_folder() -> Path | None:
         return None
     folder = Path(state.nemo_file_folder) / FOLDER
     if not folder.is_dir():
-        with translated_errors(RecognitionError):
+        with translate_errors(RecognitionError):
             raise ModelError(
                 f"{state.model_restore_path} is no diffusion-asr model: it holds no folder {FOLDER!r}"
             )

@@ -13,7 +13,7 @@ from diffusion_asr.audio.files import SAMPLE_RATE
 from diffusion_asr.errors import AudioError, LanguageError
 from diffusion_asr.languages import LANGUAGES
 from diffusion_asr.text.vocabulary import Vocabulary
-from diffusion_asr.toolkits import translated_errors
+from diffusion_asr.toolkits import translate_errors
 from diffusion_asr_nemo.clips import entry_clip, read_entries, samples_of
 from diffusion_asr_nemo.toolkit import RecognitionError
 
@@ -61,7 +61,7 @@ class Utterances(Dataset[Utterance]):
     def __len__(self) -> int:
         return len(self.entries)
 
-    @translated_errors(RecognitionError)
+    @translate_errors(RecognitionError)
     def __getitem__(self, index: int) -> Utterance:
         entry = self.entries[index]
         samples = samples_of(entry_clip(entry, self.lang_field))[: round(self.longest * SAMPLE_RATE)]

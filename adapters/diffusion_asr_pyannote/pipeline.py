@@ -28,7 +28,7 @@ from diffusion_asr.meeting import (
 )
 from diffusion_asr.meeting.attribution import LIMIT, Turn
 from diffusion_asr.recognizer import Recognizer
-from diffusion_asr.toolkits import translated_errors
+from diffusion_asr.toolkits import translate_errors
 from diffusion_asr.transcript import Transcript
 from diffusion_asr_pyannote.diarizer import PipelineInputError, PyannoteDiarizer
 
@@ -88,7 +88,7 @@ class SpeakerAttributedTranscription(Pipeline):  # type: ignore[misc]  # pyannot
         **decoding: Any,
     ) -> None:
         super().__init__()
-        with translated_errors(PipelineInputError, TypeError, ValueError):
+        with translate_errors(PipelineInputError, TypeError, ValueError):
             how = DecodingOptions().changed(**decoding)
             options = MeetingOptions(language, order=order, limit=limit, decoding=how)
         if not isinstance(recognizer, Recognizer):
@@ -147,7 +147,7 @@ class SpeakerAttributedTranscription(Pipeline):  # type: ignore[misc]  # pyannot
         uri = str(file.get("uri", "audio"))
         diarizer = PyannoteDiarizer(self.diarization, "pyannote", uri, forward)
         try:
-            with translated_errors(PipelineInputError, TypeError, ValueError):
+            with translate_errors(PipelineInputError, TypeError, ValueError):
                 options = replace(
                     self.options,
                     language=self.options.language if language is None else language,

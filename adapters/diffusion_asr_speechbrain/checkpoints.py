@@ -12,7 +12,7 @@ from torch import Tensor
 
 from diffusion_asr.errors import ModelError
 from diffusion_asr.models.tuned import Source, write_tuned
-from diffusion_asr.toolkits import translated_errors
+from diffusion_asr.toolkits import translate_errors
 from diffusion_asr_speechbrain.toolkit import RecognitionError
 
 _RECOVERABLE = "whisper.ckpt"  # as recipes/speechbrain/*.yaml name the module for the checkpointer
@@ -40,7 +40,7 @@ def export(
     Raises:
         RecognitionError: No checkpoint there, one of another model, or ``folder`` exists.
     """
-    with translated_errors(RecognitionError):
+    with translate_errors(RecognitionError):
         path = _found(Path(saved))
         write_tuned(Source.of(checkpoint), Path(folder), _denoiser(path), refiner)
     return path

@@ -10,8 +10,8 @@ import torch
 from speechbrain.inference.interfaces import Pretrained
 from torch import Tensor
 
-from diffusion_asr.decoding.canvas import tokens_of
-from diffusion_asr.toolkits import translated_errors
+from diffusion_asr.decoding.canvas import read_tokens
+from diffusion_asr.toolkits import translate_errors
 from diffusion_asr_speechbrain.toolkit import RecognitionError
 
 
@@ -40,7 +40,7 @@ class DiffusionASR(Pretrained):  # type: ignore[misc]
         """
         model = self.mods.model
         options = model.options(**changes)
-        with translated_errors(RecognitionError):
+        with translate_errors(RecognitionError):
             found = model.recognizer.transcribe(path, language or model.language, options)
         return str(found.text)
 
@@ -77,7 +77,7 @@ class DiffusionASR(Pretrained):  # type: ignore[misc]
         """
         model = self.mods.model
         heard = model.decode(model.listen(wavs, wav_lens), language, **changes)
-        return [h.text for h in heard], [tokens_of(h.decoded.canvas) for h in heard]
+        return [h.text for h in heard], [read_tokens(h.decoded.canvas) for h in heard]
 
     def forward(self, wavs: Tensor, wav_lens: Tensor) -> tuple[list[str], list[list[int]]]:
         """``transcribe_batch``."""

@@ -15,13 +15,13 @@ from speechbrain.decoders.seq2seq import S2SBaseSearcher
 from torch import Tensor, nn
 
 from diffusion_asr.acoustics.encoder import AcousticMemory
-from diffusion_asr.decoding.canvas import tokens_of
+from diffusion_asr.decoding.canvas import read_tokens
 from diffusion_asr.decoding.decoder import AUTO, DecodingOptions, Hypothesis
-from diffusion_asr.decoding.objective import ctc, unrolled
-from diffusion_asr.models.tuned import canvas_denoiser
-from diffusion_asr.models.tuned import trainable as trainable_denoiser
+from diffusion_asr.decoding.objective import compute_ctc, unroll_steps
+from diffusion_asr.models.tuned import find_denoiser
+from diffusion_asr.models.tuned import make_trainable as trainable_denoiser
 from diffusion_asr.recognizer import Recognizer
-from diffusion_asr.toolkits import translated_errors
+from diffusion_asr.toolkits import translate_errors
 from diffusion_asr_speechbrain.tokenizer import CanvasTokenizer
 from diffusion_asr_speechbrain.toolkit import RecognitionError
 
@@ -48,9 +48,9 @@ class DiffusionModule(nn.Module):
         **decoding: Any,
     ) -> None:
         super().__init__()
-        with translated_errors(RecognitionError, TypeError, ValueError):
+        with translate_errors(RecognitionError, TypeError, ValueError):
             self.decoding = DecodingOptions().changed(**decoding)
-        with translated_errors(RecognitionError):
+        with translate_errors(RecognitionError):
             recognizer = Recognizer.from_pretrained(checkpoint)
             recognizer.check_language(language)
             parts = recognizer.parts
@@ -66,7 +66,7 @@ class DiffusionModule(nn.Module):
         Raises:
             RecognitionError: An option that does not exist, or a value that makes no sense.
         """
-        with translated_errors(RecognitionError, TypeError, ValueError):
+        with translate_errors(RecognitionError, TypeError, ValueError):
             return self.decoding.changed(**changes)
 
     def listen(self, wavs: Tensor, wav_lens: Tensor | None = None) -> AcousticMemory:
@@ -78,7 +78,7 @@ class DiffusionModule(nn.Module):
         Raises:
             RecognitionError: Longer than 30 s, not finite, or of a wrong shape.
         """
-        with translated_errors(RecognitionError):
+        with translate_errors(RecognitionError):
             heard = self.recognizer.encode(wavs.float(), _samples(wavs, wav_lens))
         return replace(heard, states=heard.states.clone(), mask=heard.mask.clone())
 
@@ -100,9 +100,9 @@ class DiffusionModule(nn.Module):
         """
         memory = self.listen(wavs)
         languages = self.recognizer.choose_languages(memory, self.language)
-        with translated_errors(RecognitionError):
-            denoiser = canvas_denoiser(self.recognizer.parts)
-        first, second, self.slots = unrolled(denoiser, memory, languages)
+        with translate_errors(RecognitionError):
+            denoiser = find_denoiser(self.recognizer.parts)
+        first, second, self.slots = unroll_steps(denoiser, memory, languages)
         return memory.states, torch.cat([first, second], dim=1), None
 
     def decode(
@@ -117,7 +117,7 @@ class DiffusionModule(nn.Module):
             RecognitionError: An unknown language, an option that makes no sense.
         """
         options = self.options(**changes)
-        with translated_errors(RecognitionError), torch.no_grad():
+        with translate_errors(RecognitionError), torch.no_grad():
             return self.recognizer.decode(memory, language or self.language, options)
 
 
@@ -138,7 +138,7 @@ class DiffusionLoss:
         counts = (length * targets.shape[1]).round().long() - 1
         texts = [row[:n] for row, n in zip(targets, counts.tolist(), strict=True)]
         first, second = log_probs.chunk(2, dim=1)
-        return ctc(first, self.model.slots, texts) + ctc(second, self.model.slots, texts)
+        return compute_ctc(first, self.model.slots, texts) + compute_ctc(second, self.model.slots, texts)
 
 
 class DiffusionSearcher(S2SBaseSearcher):  # type: ignore[misc]
@@ -171,7 +171,7 @@ class DiffusionSearcher(S2SBaseSearcher):  # type: ignore[misc]
             Token ids of each clip, their numbers, the clips' confidence (B,), and None.
         """
         heard = self.model[0].decode(memory_of(enc_states), **self.changes)
-        hyps = [tokens_of(hypothesis.decoded.canvas) for hypothesis in heard]
+        hyps = [read_tokens(hypothesis.decoded.canvas) for hypothesis in heard]
         return hyps, [len(ids) for ids in hyps], torch.tensor([h.confidence for h in heard]), None
 
 

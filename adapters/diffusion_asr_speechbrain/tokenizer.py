@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from diffusion_asr.text.normalise import basic
+from diffusion_asr.text.normalise import normalise_basic
 from diffusion_asr.text.vocabulary import NULL, Vocabulary
 
 
@@ -41,4 +41,4 @@ class CanvasTokenizer:
 
     def normalize(self, text: str) -> str:
         """Whisper's basic normaliser, as all of this project's error rates use it."""
-        return basic(text, self.language)
+        return normalise_basic(text, self.language)

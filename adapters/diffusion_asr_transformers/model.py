@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutput
 
-from diffusion_asr.models.tuned import Source, canvas_denoiser, copy_model, write_tuned
+from diffusion_asr.models.tuned import Source, copy_model, find_denoiser, write_tuned
 from diffusion_asr.recognizer import Recognizer
 
 FOLDER = "recognizer"
@@ -93,7 +93,7 @@ class DiffusionASRForSpeech(PreTrainedModel):  # type: ignore[misc]
         """
         source, target = Source.of(self.config.checkpoint), Path(save_directory) / FOLDER
         if self._state() != self._loaded:
-            write_tuned(source, target, canvas_denoiser(self.recognizer.parts).state_dict())
+            write_tuned(source, target, find_denoiser(self.recognizer.parts).state_dict())
         else:
             copy_model(source, target)
         config = DiffusionASRConfig(FOLDER, self.config.languages, architectures=[type(self).__name__])
@@ -123,7 +123,7 @@ class DiffusionASRForSpeech(PreTrainedModel):  # type: ignore[misc]
             LanguageError: Unknown language.
             ModelError: A model without a canvas denoiser.
         """
-        denoiser = canvas_denoiser(self.recognizer.parts)
+        denoiser = find_denoiser(self.recognizer.parts)
         memory = self.recognizer.encode(input_values, lengths)
         state = denoiser.prepare(memory, self.recognizer.choose_languages(memory, language))
         hidden = denoiser.hidden(denoiser.null_canvas(state) if canvas is None else canvas, state)

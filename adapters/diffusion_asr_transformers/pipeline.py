@@ -16,7 +16,7 @@ from transformers.pipelines import Pipeline
 from diffusion_asr.audio.files import SAMPLE_RATE
 from diffusion_asr.decoding.options import DecodingOptions
 from diffusion_asr.errors import AudioError, DiffusionASRError
-from diffusion_asr.toolkits import translated_errors
+from diffusion_asr.toolkits import translate_errors
 from diffusion_asr.transcript import Transcript
 
 _IGNORED = ("chunk_length_s", "stride_length_s", "batch_size", "num_workers")
@@ -91,14 +91,14 @@ class DiffusionASRPipeline(Pipeline):  # type: ignore[misc]
 
     def preprocess(self, inputs: Any, **_: Any) -> dict[str, Any]:
         """Find the samples or the path."""
-        with translated_errors(PipelineInputError):
+        with translate_errors(PipelineInputError):
             return _source(inputs)
 
     def _forward(
         self, model_inputs: dict[str, Any], language: str | None = None, **decoding: Any
     ) -> dict[str, Any]:
         options = _options(decoding)  # here: transformers joins a call's options with the pipeline's own
-        with translated_errors(PipelineInputError):
+        with translate_errors(PipelineInputError):
             transcribe = self.model.recognizer.transcribe
             return {"transcript": transcribe(**model_inputs, language=language, options=options)}
 
@@ -124,7 +124,7 @@ class DiffusionASRPipeline(Pipeline):  # type: ignore[misc]
 
 def _options(given: Mapping[str, Any]) -> DecodingOptions:
     """One value of its fields; an error of ours where one makes no sense."""
-    with translated_errors(PipelineInputError, TypeError, ValueError):
+    with translate_errors(PipelineInputError, TypeError, ValueError):
         return DecodingOptions(**given)
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from diffusion_asr.errors import ModelError
 from diffusion_asr.models.canvas import load_canvas_model
-from diffusion_asr.models.folder import load_config, model_folder
+from diffusion_asr.models.folder import find_model, load_config
 from diffusion_asr.models.parts import Parts
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def load_parts(name: str | os.PathLike[str]) -> Parts:
     Raises:
         ModelError: See ``models.folder.load_config``; or a kind that nothing here loads.
     """
-    folder = model_folder(name)
+    folder = find_model(name)
     config = load_config(folder)
     about = config.get("denoiser")
     kind = str(about.get("kind", CANVAS)) if isinstance(about, dict) else CANVAS

@@ -38,7 +38,7 @@ def map_large_blocks() -> None:
 
 
 @contextlib.contextmanager
-def uncollected() -> Iterator[None]:
+def pause_collection() -> Iterator[None]:
     """Do what only makes objects that stay, as importing torch does, without looking for garbage meanwhile.
 
     The collector would go through them again and again: a sixth of torch's import.
@@ -53,7 +53,7 @@ def uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def give_back() -> None:
+def trim_heap() -> None:
     """Return free heap to the system (some 10 ms); does nothing where libc is not glibc."""
     trim = _glibc("malloc_trim")
     if trim is not None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from diffusion_asr.acoustics.encoder import AcousticMemory, check_waveforms
 from diffusion_asr.audio import files as audio
 from diffusion_asr.audio.speech import SpeechDetector
-from diffusion_asr.audio.windows import Detector, WindowOptions, windows
+from diffusion_asr.audio.windows import Detector, WindowOptions, pack_windows
 from diffusion_asr.decoding.decoder import (
     AUTO,
     UNDETERMINED,
@@ -22,12 +22,12 @@ from diffusion_asr.decoding.decoder import (
     DecodingOptions,
     Hypothesis,
 )
-from diffusion_asr.decoding.words import to_words
+from diffusion_asr.decoding.words import build_words
 from diffusion_asr.errors import LanguageError
 from diffusion_asr.loading import load_model
 from diffusion_asr.models.parts import Parts
-from diffusion_asr.process_memory import give_back
-from diffusion_asr.segments import segments_of
+from diffusion_asr.process_memory import trim_heap
+from diffusion_asr.segments import cut_segments
 from diffusion_asr.text.spacing import join_words
 from diffusion_asr.transcript import Segment, Transcript
 
@@ -199,13 +199,13 @@ class Recognizer:
         blocks, name, total = _open(source, sample_rate)
         clock = _Clock(blocks)
         segments: list[Segment] = []
-        for window in windows(clock, self.detector, WindowOptions()):
+        for window in pack_windows(clock, self.detector, WindowOptions()):
             memory = self.encode(torch.from_numpy(window.samples)[None])
             (hypothesis,) = self.decode(memory, language, options)
             if on_hypothesis is not None:
                 on_hypothesis(window.start, hypothesis)
-            segments += segments_of(window, hypothesis)
-            give_back()
+            segments += cut_segments(window, hypothesis)
+            trim_heap()
             if progress is not None:
                 progress(window.end, max(total, window.end))
         if progress is not None:
@@ -214,15 +214,15 @@ class Recognizer:
 
     def check_language(self, code: str | None) -> None:
         """Raise ``LanguageError`` unless ``code`` is a known language, "auto" or None."""
-        check_known(code, self.languages)
+        check_language_code(code, self.languages)
 
     def _hypothesis(self, clip: Decoded, language: str, seconds: float) -> Hypothesis:
-        words = to_words(clip, seconds, self.parts.vocabulary, self.parts.calibration)
+        words = build_words(clip, seconds, self.parts.vocabulary, self.parts.calibration)
         sure = [w.confidence for w in words if w.confidence is not None]
         return Hypothesis(join_words(words), words, language, sum(sure) / len(sure) if sure else 0.0, clip)
 
 
-def check_known(code: str | None, languages: Sequence[str]) -> None:
+def check_language_code(code: str | None, languages: Sequence[str]) -> None:
     """Raise ``LanguageError`` unless ``code`` is one of a model's ``languages``, "auto" or None."""
     if code not in (None, AUTO, *languages):
         known = ", ".join(languages)
@@ -250,6 +250,6 @@ def _open(source: Source, sample_rate: int) -> tuple[Iterable[np.ndarray], str |
     if isinstance(source, str | os.PathLike):
         path = Path(source)
         blocks = audio.read_blocks(path)
-        return blocks, str(path), audio.probe(path).duration
-    samples = audio.as_mono_16k(source, sample_rate)
+        return blocks, str(path), audio.probe_file(path).duration
+    samples = audio.convert_to_mono(source, sample_rate)
     return [samples], None, len(samples) / audio.SAMPLE_RATE

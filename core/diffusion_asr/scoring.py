@@ -17,7 +17,7 @@ from typing import Any
 
 from diffusion_asr.errors import FormatError, ToolkitMissingError
 from diffusion_asr.languages import is_spaced
-from diffusion_asr.text.normalise import basic
+from diffusion_asr.text.normalise import normalise_basic
 from diffusion_asr.transcript import Segment, Transcript
 
 METRICS = ("WER", "CER", "cpWER", "tcpWER", "ORC-WER", "DER")
@@ -74,7 +74,9 @@ def score(
     return [_scored(name, truth[name], found[name], collar) for name in sorted(truth)]
 
 
-def overall(scored: Sequence[Scored], metric: str, draws: int = 1000) -> tuple[Rate, float, float] | None:
+def combine_scores(
+    scored: Sequence[Scored], metric: str, draws: int = 1000
+) -> tuple[Rate, float, float] | None:
     """All recordings together, with a 95 % bootstrap interval over recordings; None without any."""
     rates = [one.rates[metric] for one in scored if metric in one.rates]
     if not rates:
@@ -110,9 +112,9 @@ def _scored(name: str, truth: Transcript, found: Transcript, collar: float) -> S
     return Scored(name, language, rates)
 
 
-def comparable(text: str, language: str | None) -> str:
+def normalise_text(text: str, language: str | None) -> str:
     """Normalised; Mandarin with a space after every character, so that these count as words."""
-    clean = basic(text, language)
+    clean = normalise_basic(text, language)
     return clean if is_spaced(language) else " ".join(clean)
 
 
@@ -121,7 +123,7 @@ def _word_rates(truth: Transcript, found: Transcript, language: str | None) -> d
         import jiwer
     except ModuleNotFoundError as error:
         raise ToolkitMissingError(f"scoring needs jiwer: {_INSTALL}") from error
-    a, b = (comparable(_in_order(t), language) for t in (truth, found))
+    a, b = (normalise_text(_in_order(t), language) for t in (truth, found))
     if not a:  # jiwer takes no empty reference
         return {"WER": Rate(len(b.split()), 0), "CER": Rate(len(b.replace(" ", "")), 0)}
     words, letters = jiwer.process_words(a, b), jiwer.process_characters(a, b)
@@ -177,7 +179,7 @@ def _rows(name: str, transcript: Transcript, language: str | None) -> list[dict[
             "words": words,
         }
         for segment in transcript.segments
-        if (words := comparable(segment.text, segment.language or language))
+        if (words := normalise_text(segment.text, segment.language or language))
     ]
 
 

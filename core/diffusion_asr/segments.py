@@ -13,7 +13,7 @@ from diffusion_asr.transcript import Segment, Word
 _SENTENCE_END = (".", "?", "!", "。", "？", "！", "।", "…")
 
 
-def segments_of(window: Window, hypothesis: Hypothesis) -> list[Segment]:
+def cut_segments(window: Window, hypothesis: Hypothesis) -> list[Segment]:
     """A window's words as segments: cut after a sentence, or at a pause of more than a second."""
     out: list[Segment] = []
     words: list[Word] = []

@@ -42,7 +42,7 @@ class Adapter:
     install_command: str
 
 
-def adapters() -> list[Adapter]:
+def list_adapters() -> list[Adapter]:
     """Every adapter that installed distributions declare, in alphabetical order."""
     entries = sorted(metadata.entry_points(group=GROUP), key=lambda entry: entry.name)
     return [_adapter(entry) for entry in entries]
@@ -50,13 +50,13 @@ def adapters() -> list[Adapter]:
 
 def _adapter(entry: metadata.EntryPoint) -> Adapter:
     owner = entry.dist.name if entry.dist else DISTRIBUTION
-    required = toolkit_of(entry.name, metadata.requires(owner) or [])
+    required = find_toolkit(entry.name, metadata.requires(owner) or [])
     toolkit, supported = required or (entry.name, "")
     install = f"pip install '{owner}[{entry.name}]'" if required else f"pip install {toolkit}"
     return Adapter(entry.name, entry.value, toolkit, supported, _version(toolkit), install)
 
 
-def toolkit_of(extra: str, requirements: Sequence[str]) -> tuple[str, str] | None:
+def find_toolkit(extra: str, requirements: Sequence[str]) -> tuple[str, str] | None:
     """Name and version range of the first requirement of an extra; None where there is no such extra."""
     for line in requirements:
         match = _REQUIREMENT.match(line)
@@ -78,7 +78,7 @@ def _version(toolkit: str) -> str | None:
 
 
 @contextmanager
-def translated_errors(kind: type[DiffusionASRError], *others: type[Exception]) -> Iterator[None]:
+def translate_errors(kind: type[DiffusionASRError], *others: type[Exception]) -> Iterator[None]:
     """Raise this package's errors as the ``kind`` that a toolkit's callers catch, in the same words.
 
     Args:

@@ -24,7 +24,7 @@ import torch
 import typer
 
 from diffusion_asr import Recognizer
-from diffusion_asr.audio.files import SAMPLE_RATE, read
+from diffusion_asr.audio.files import SAMPLE_RATE, read_audio
 
 SPEECH = Path("tests/data/en-arctic_a0239_1592711579.flac")
 LANGUAGE = "en"
@@ -41,7 +41,7 @@ class Spent(NamedTuple):
 
 def make_clips(folder: Path, count: int) -> list[str]:
     """Ten seconds of real speech, repeated and shifted, ``count`` times."""
-    speech = read(SPEECH)
+    speech = read_audio(SPEECH)
     whole = np.tile(speech, 1 + 11 * SAMPLE_RATE // len(speech))
     paths = [folder / f"{n}.wav" for n in range(count)]
     for n, path in enumerate(paths):

@@ -30,7 +30,7 @@ from diffusion_asr.meeting import (
     KnownTurns,
     MeetingOptions,
     SpeakerCount,
-    offline_diarizer,
+    make_offline_diarizer,
     transcribe_meeting,
 )
 from diffusion_asr.meeting.attribution import Turn, TurnIndex
@@ -102,7 +102,7 @@ def whisper(work: Path, threads: int) -> Callable[[Meeting, Diarization], Transc
     model = WhisperModel(str(work / "weights/whisper"), compute_type="int8", cpu_threads=threads)
 
     def run(meeting: Meeting, diarization: Diarization) -> Transcript:
-        samples = audio.read(meeting.path)
+        samples = audio.read_audio(meeting.path)
         found, about = model.transcribe(
             samples, language=meeting.language, word_timestamps=True, vad_filter=True
         )
@@ -162,7 +162,7 @@ def crowds(turns: Sequence[Turn]) -> list[tuple[float, float]]:
 
 def _rates(pairs: Sequence[tuple[Transcript, Transcript]], metric: str) -> str:
     scored = [one for truth, found in pairs for one in scoring.score([truth], [found])]
-    found = scoring.overall(scored, metric)
+    found = scoring.combine_scores(scored, metric)
     if found is None:
         return "-"
     spread = f" [{found[1]:.1f}, {found[2]:.1f}]" if len(pairs) > 1 else ""
@@ -230,7 +230,7 @@ def _table(name: str, meetings: list[Meeting], recognizer: Recognizer, rival: An
 
 
 def _diarized(meeting: Meeting, count: SpeakerCount) -> Diarization:
-    return offline_diarizer().diarize(audio.read(meeting.path), count, lambda *_: None)
+    return make_offline_diarizer().diarize(audio.read_audio(meeting.path), count, lambda *_: None)
 
 
 def _scores(meetings: Sequence[Meeting], found: Sequence[Transcript]) -> str:
@@ -264,7 +264,7 @@ def memory(
 
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "long.flac"
-        samples = audio.read(recording or sample().path)
+        samples = audio.read_audio(recording or sample().path)
         sf.write(path, np.resize(samples, round(minutes * 60 * RATE)), RATE)
         del samples
         arguments = ["meeting", str(path), "--language", "en", "--threads", str(threads), "--format", "json"]

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from diffusion_asr.toolkits import adapters
+from diffusion_asr.toolkits import list_adapters
 from recipes.compatibility.environment import ADAPTERS, ROOT, Environment
 
 RESULTS = Path(__file__).parent / "results"
@@ -123,7 +123,7 @@ def _imported(environment: Environment, name: str) -> str:
     done = environment("-c", f"import diffusion_asr_{name}")
     if not done.returncode:
         return "came along"
-    command = next(a.install_command for a in adapters() if a.name == name)
+    command = next(a.install_command for a in list_adapters() if a.name == name)
     return "told" if f"ToolkitMissingError: {command}" in _joined(done.stderr) else "SILENT"
 
 

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from diffusion_asr.audio import files as audio
-from diffusion_asr.audio.spans import VadOptions, speech_spans
+from diffusion_asr.audio.spans import VadOptions, find_speech
 from diffusion_asr.audio.speech import SpeechDetector
 from diffusion_asr.errors import DiffusionASRError
 from diffusion_asr.meeting.attribution import Turn
@@ -64,7 +64,7 @@ def ami(half: str, shared: Path = SHARED) -> list[Recording]:
     """The AMI excerpts of one half, 30 s each."""
     folder = shared / "diarization"
     turns = read_rttm(folder / "ami.rttm")
-    return [Recording(name, audio.read(folder / f"{name}.flac"), turns[name]) for name in AMI[half]]
+    return [Recording(name, audio.read_audio(folder / f"{name}.flac"), turns[name]) for name in AMI[half]]
 
 
 def pyannote_sample() -> Recording:
@@ -73,7 +73,7 @@ def pyannote_sample() -> Recording:
 
     folder = Path(sample.__file__).parent
     (turns,) = read_rttm(folder / "sample.rttm").values()
-    return Recording("pyannote sample", audio.read(folder / "sample.wav"), turns)
+    return Recording("pyannote sample", audio.read_audio(folder / "sample.wav"), turns)
 
 
 def meetings(folder: Path) -> list[Recording]:
@@ -88,7 +88,7 @@ def meetings(folder: Path) -> list[Recording]:
             f"{folder} holds no simulated meetings: write some by recipes.meetings simulate"
         )
     return [
-        Recording(path.stem, audio.read(path.with_suffix(".flac")), read_rttm(path)[path.stem])
+        Recording(path.stem, audio.read_audio(path.with_suffix(".flac")), read_rttm(path)[path.stem])
         for path in paths
     ]
 
@@ -99,7 +99,7 @@ def librispeech(part: str, shared: Path = SHARED) -> dict[str, tuple[Samples, ..
     detector = SpeechDetector()
     voices: dict[str, list[Samples]] = {}
     for row in librispeech_rows(part, shared):
-        samples = audio.read(shared / "speech" / row["audio_filepath"])
+        samples = audio.read_audio(shared / "speech" / row["audio_filepath"])
         voices.setdefault(row["speaker"], []).extend(_stretches(samples, detector))
     return {name: tuple(pieces) for name, pieces in sorted(voices.items())}
 
@@ -118,7 +118,7 @@ def librispeech_rows(part: str, shared: Path = SHARED) -> list[dict[str, Any]]:
 def _stretches(samples: Samples, detector: SpeechDetector) -> list[Samples]:
     options = VadOptions(min_silence=0.15, padding=0.03)
     probabilities = np.concatenate(list(detector.probabilities([samples])))
-    spans = speech_spans(probabilities, options, len(samples))
+    spans = find_speech(probabilities, options, len(samples))
     return [samples[a:b] for a, b in spans if b - a > 0.4 * RATE]
 
 

@@ -24,11 +24,11 @@ from torch.nn import functional as F
 from diffusion_asr.acoustics.encoder import AcousticMemory
 from diffusion_asr.decoding.process import denoise_canvas
 from diffusion_asr.diffusion_gemma import lora
-from diffusion_asr.diffusion_gemma.backbone import BackboneConfig, build
+from diffusion_asr.diffusion_gemma.backbone import BackboneConfig, build_backbone
 from diffusion_asr.diffusion_gemma.denoiser import DiffusionGemmaDenoiser
-from diffusion_asr.diffusion_gemma.objective import LossOptions, TokenBatch, losses
+from diffusion_asr.diffusion_gemma.objective import LossOptions, TokenBatch, compute_losses
 from diffusion_asr.diffusion_gemma.process import GemmaSampling, SequentialNoise
-from diffusion_asr.diffusion_gemma.projector import AudioProjector, published
+from diffusion_asr.diffusion_gemma.projector import AudioProjector, make_published
 from diffusion_asr.diffusion_gemma.prompt import ANY, Prompt
 
 PAD, END, BOS, BEGIN, AUDIO, CLOSE, FIRST = range(7)
@@ -91,8 +91,8 @@ def new_model(options: AblationOptions) -> DiffusionGemmaDenoiser:
         head_size=16, feed_forward=2 * options.d_model, canvas=options.canvas, window=128,
     )  # fmt: skip
     prompt = Prompt(AUDIO, {ANY: (BOS, BEGIN)}, {ANY: (CLOSE,)})
-    projector = AudioProjector(published(WIDTH, options.d_model, options.d_model))
-    return DiffusionGemmaDenoiser(build(sizes), projector, prompt, "token")
+    projector = AudioProjector(make_published(WIDTH, options.d_model, options.d_model))
+    return DiffusionGemmaDenoiser(build_backbone(sizes), projector, prompt, "token")
 
 
 def train(
@@ -109,7 +109,7 @@ def train(
         memory, texts = world.batch(rng, options)
         if silent:
             memory = AcousticMemory(torch.zeros_like(memory.states), memory.mask, memory.frame_rate)
-        parts = losses(model, memory, [ANY] * len(memory), texts, wanted)
+        parts = compute_losses(model, memory, [ANY] * len(memory), texts, wanted)
         optimiser.zero_grad()
         torch.stack(list(parts.values())).sum().backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
@@ -182,7 +182,7 @@ def ablate(options: AblationOptions) -> dict[str, dict[str, float]]:
         model = new_model(options)
         model.backbone.load_state_dict(known)
         torch.manual_seed(options.seed)
-        lora.adapt(model.backbone, options.rank, 2.0 * options.rank)
+        lora.add_adapters(model.backbone, options.rank, 2.0 * options.rank)
         train(model, world, options, LossOptions(ctc=ctc), options.steps, silent=False)
         found[name] = _told(name, judge(model, world, options))
     return found

@@ -15,7 +15,7 @@ from torch import nn
 
 from diffusion_asr.acoustics.encoder import AcousticMemory
 from diffusion_asr.loading import load_parts
-from diffusion_asr.models.tuned import canvas_denoiser
+from diffusion_asr.models.tuned import find_denoiser
 from diffusion_asr.text.vocabulary import Vocabulary
 from recipes.diffusion_gemma.tiny import drafted, new_tiny
 
@@ -57,7 +57,7 @@ def _row(name: str, model: nn.Module, vocabulary: Vocabulary, seconds: float, ro
 def table(seconds: float, rounds: int) -> str:
     """Markdown."""
     parts = load_parts("canvas-base")
-    denoiser = canvas_denoiser(parts)
+    denoiser = find_denoiser(parts)
     tiny_vocabulary = parts.vocabulary.only(drafted(denoiser).tolist())
     head = ("model", "parameters", f"prepare {seconds:g} s, CPU ms", "a step, CPU ms")
     rows = [

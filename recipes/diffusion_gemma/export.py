@@ -8,13 +8,13 @@ import torch
 
 from diffusion_asr.diffusion_gemma.folder import save_model
 from diffusion_asr.loading import load_parts
-from diffusion_asr.models.tuned import canvas_denoiser
+from diffusion_asr.models.tuned import find_denoiser
 from recipes.diffusion_gemma.tiny import drafted, new_tiny, sizes
 
 
 def export(run: Path, out: Path, version: str) -> None:
     """Write ``out``, which ``diffusion-asr transcribe --model OUT`` reads."""
-    base = canvas_denoiser(load_parts("canvas-base"))
+    base = find_denoiser(load_parts("canvas-base"))
     model = new_tiny(base)
     model.load_state_dict(torch.load(run / "last.pt", weights_only=True)["average"])
     used = drafted(base)

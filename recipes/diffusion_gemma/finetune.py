@@ -27,8 +27,8 @@ from torch.utils.data import DataLoader
 from diffusion_asr.diffusion_gemma import lora
 from diffusion_asr.diffusion_gemma.denoiser import DiffusionGemmaDenoiser
 from diffusion_asr.diffusion_gemma.loading import Base, LoadOptions, Settings, load_base, save_adapter
-from diffusion_asr.diffusion_gemma.objective import LossOptions, TokenBatch, losses
-from diffusion_asr.diffusion_gemma.projector import AudioProjector, published
+from diffusion_asr.diffusion_gemma.objective import LossOptions, TokenBatch, compute_losses
+from diffusion_asr.diffusion_gemma.projector import AudioProjector, make_published
 from recipes.diffusion_gemma.speech import Clips, Collate, SpeechBatch, memory_of
 
 TRAINED = "trained.safetensors"
@@ -67,7 +67,7 @@ class Trainee(nn.Module):
     def forward(self, batch: SpeechBatch) -> dict[str, Tensor]:
         """Weighted losses by name."""
         texts = TokenBatch(batch.canvas.cpu(), batch.counts.cpu())
-        return losses(self.denoiser, memory_of(batch), batch.languages, texts, self.options)
+        return compute_losses(self.denoiser, memory_of(batch), batch.languages, texts, self.options)
 
     def trained(self) -> dict[str, Tensor]:
         """Names and values of what is trained."""
@@ -77,8 +77,8 @@ class Trainee(nn.Module):
 def new_trainee(base: Base, options: FinetuneOptions) -> Trainee:
     """Projector and LoRA at their start, on a frozen backbone."""
     width = base.backbone.config.get_text_config().hidden_size
-    lora.adapt(base.backbone, options.rank, options.alpha)
-    projector = AudioProjector(published(base.encoder.config.d_model, options.hidden, width))
+    lora.add_adapters(base.backbone, options.rank, options.alpha)
+    projector = AudioProjector(make_published(base.encoder.config.d_model, options.hidden, width))
     projector.to(base.backbone.lm_head.weight.device)
     model = DiffusionGemmaDenoiser(base.backbone, projector, base.prompt, "token")
     if options.checkpointing:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from diffusion_asr.decoding.denoiser import CanvasDenoiser
-from diffusion_asr.diffusion_gemma.backbone import BackboneConfig, build, embeddings
+from diffusion_asr.diffusion_gemma.backbone import BackboneConfig, build_backbone, get_embeddings
 from diffusion_asr.diffusion_gemma.denoiser import DiffusionGemmaDenoiser
 from diffusion_asr.diffusion_gemma.projector import AudioProjector, ProjectorConfig
 from diffusion_asr.diffusion_gemma.prompt import Prompt
@@ -57,11 +57,11 @@ def new_tiny(base: CanvasDenoiser, **changes: int) -> DiffusionGemmaDenoiser:
     shape = sizes(len(used), len(config.languages), **changes)
     projector = AudioProjector(acoustics_projector(config.d_model, shape.d_model, config.slot_frames))
     prompt = time_prompt(len(used), config.languages)
-    model = DiffusionGemmaDenoiser(build(shape), projector, prompt, "time")
+    model = DiffusionGemmaDenoiser(build_backbone(shape), projector, prompt, "time")
     with torch.no_grad():
         known = base.embed_tokens.weight[used].float()
         axes = principal_axes(known, shape.d_model)
-        _start_embeddings(embeddings(model.backbone), known, axes)
+        _start_embeddings(get_embeddings(model.backbone), known, axes)
         _start_projector(projector, base, axes)
     return model
 

@@ -17,15 +17,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from diffusion_asr.decoding.alignment import forced_canvas
+from diffusion_asr.decoding.alignment import align_canvas
 from diffusion_asr.decoding.denoiser import CanvasDenoiser
 from diffusion_asr.decoding.objective import CONDITIONED
-from diffusion_asr.decoding.process import corrupt
+from diffusion_asr.decoding.process import corrupt_canvas
 from diffusion_asr.diffusion_gemma.denoiser import DiffusionGemmaDenoiser, GemmaState
-from diffusion_asr.diffusion_gemma.objective import noise_level
+from diffusion_asr.diffusion_gemma.objective import draw_noise_level
 from diffusion_asr.loading import load_parts
 from diffusion_asr.models.canvas import compute_dtype
-from diffusion_asr.models.tuned import canvas_denoiser
+from diffusion_asr.models.tuned import find_denoiser
 from diffusion_asr.text.vocabulary import Vocabulary
 from recipes.diffusion_gemma.tiny import drafted, new_tiny
 from recipes.embedded.data import Batch, Clip, batches, collate, load, training_shards
@@ -73,7 +73,7 @@ class Guide:
         hidden = self.teacher.hidden(self.teacher.null_canvas(state), state)
         log_probs = self.teacher.logits(hidden, self.used[pieces]).float().log_softmax(-1).clamp(min=-15)
         targets = torch.searchsorted(pieces, batch.targets)
-        places = forced_canvas(log_probs, state.slot_mask.sum(1), targets, batch.counts)
+        places = align_canvas(log_probs, state.slot_mask.sum(1), targets, batch.counts)
         return hidden.float(), pieces[places]
 
 
@@ -84,7 +84,7 @@ class TinyTrainer(Run[DiffusionGemmaDenoiser, Batch]):
         torch.manual_seed(options.seed)
         random.seed(options.seed)
         parts = load_parts("canvas-base")
-        base = canvas_denoiser(parts)
+        base = find_denoiser(parts)
         used = drafted(base)
         self.options, self.cache = options, work / "cache"
         self.vocabulary = parts.vocabulary.only(used.tolist())
@@ -138,7 +138,7 @@ def tiny_losses(
     noise = torch.randint(0, size, state.slot_mask.shape)
     canvas, previous = noise, None
     if said is not None:
-        noisy, _ = corrupt(said[1], noise_level(len(noise), 0.05), size)
+        noisy, _ = corrupt_canvas(said[1], draw_noise_level(len(noise), 0.05), size)
         canvas = torch.where(torch.rand(len(noise), 1) < 0.5, noise, noisy)
     if trainer.step >= options.conditioned_after and random.random() < CONDITIONED:
         canvas, previous = _own_step(model, state, canvas, pieces, reuse=said is None, size=size)
@@ -163,7 +163,7 @@ def _own_step(
     logits = model.logits(model.hidden(canvas, state), pieces.ids)
     if reuse:
         own = pieces.ids[logits.argmax(-1)]
-        canvas, _ = corrupt(own, torch.rand(len(own), 1) * 0.6, size)
+        canvas, _ = corrupt_canvas(own, torch.rand(len(own), 1) * 0.6, size)
     return canvas, model.soften(logits, pieces.ids)
 
 

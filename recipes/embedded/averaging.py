@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from diffusion_asr.models.folder import REFINER, model_folder
-from diffusion_asr.models.packing import unpack
+from diffusion_asr.models.folder import REFINER, find_model
+from diffusion_asr.models.packing import unpack_file
 from recipes.embedded.training import continued_denoiser, is_run, run_average
 
 Weights = Mapping[str, Tensor]
@@ -56,7 +56,7 @@ def average(work: Path, run: str, parts: list[str]) -> None:
 
     def of_model(name: str) -> Weights:
         if refiners:
-            return unpack(model_folder(name) / REFINER, torch.float32)
+            return unpack_file(find_model(name) / REFINER, torch.float32)
         return continued_denoiser(name).state_dict()
 
     whole = mean([(weight, runs.get(name) or of_model(name)) for name, weight in weights.items()])

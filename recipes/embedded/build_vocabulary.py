@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from diffusion_asr.text.vocabulary import Vocabulary, byte_letters, piece_bytes
+from diffusion_asr.text.vocabulary import Vocabulary, map_byte_letters, spell_piece
 from recipes.embedded.texts import LANGUAGES, dev_keys, key, sentences
 
 LATIN = ("en", "de", "fr", "es")
@@ -85,8 +85,8 @@ def build(work: Path, shared: Path) -> Vocabulary:
     bpe = Tokenizer.from_str(json.dumps(whisper))
     texts = training_texts(shared)
     latin = latin_pieces(bpe)
-    letters = {byte: letter for letter, byte in byte_letters().items()}
-    have = {piece_bytes(p) for p in latin}
+    letters = {byte: letter for letter, byte in map_byte_letters().items()}
+    have = {spell_piece(p) for p in latin}
     hanzi = Counter(c for s in texts["zh"] for c in s if not c.isspace())
     chinese = [c for c, n in hanzi.most_common() if n >= 2 and c.encode() not in have]
     spelled = ["".join(letters[b] for b in c.encode()) for c in chinese]
@@ -128,7 +128,7 @@ def repaired(merges: list[Any]) -> list[Any]:
 
 def _text(piece: str) -> str:
     """What a byte-level piece says; bytes that are no whole character as something that is not Latin."""
-    return piece_bytes(piece).decode("utf8", errors="replace")
+    return spell_piece(piece).decode("utf8", errors="replace")
 
 
 def pruned(bpe: dict[str, Any], pieces: Iterable[str]) -> dict[str, Any]:
@@ -139,7 +139,7 @@ def pruned(bpe: dict[str, Any], pieces: Iterable[str]) -> dict[str, Any]:
     pairs = [tuple(m.split(" ") if isinstance(m, str) else m) for m in bpe["model"]["merges"]]
     parts = {a + b: (a, b) for a, b in pairs}
     known = bpe["model"]["vocab"]
-    needed, open_ = set(byte_letters()), [p for p in pieces if p in known]
+    needed, open_ = set(map_byte_letters()), [p for p in pieces if p in known]
     while open_:
         piece = open_.pop()
         if piece not in needed:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from diffusion_asr.decoding.denoiser import CanvasDenoiser
-from diffusion_asr.models.packing import GROUP, NIBBLES, SCALE, group_scales, in_steps, two_to_a_byte
+from diffusion_asr.models.packing import GROUP, NIBBLES, SCALE, choose_scales, pack_nibbles, round_to_steps
 from diffusion_asr.text.vocabulary import Vocabulary
 from recipes.embedded.data import Clip, collate, load, training_shards
 
@@ -61,15 +61,15 @@ def compensated(weight: Tensor, moments: Tensor, size: int = GROUP) -> tuple[Ten
     whole, scales = torch.zeros_like(left), torch.zeros(rows, columns // size)
     for first in range(0, columns, size):
         end = first + size
-        scale = group_scales(left[first:end].T).to(torch.float16).float()
+        scale = choose_scales(left[first:end].T).to(torch.float16).float()
         scales[:, first // size] = scale
         errors = torch.zeros(size, rows)
         for at in range(first, end):
-            whole[at] = in_steps(left[at, :, None], scale)[:, 0]
+            whole[at] = round_to_steps(left[at, :, None], scale)[:, 0]
             errors[at - first] = (left[at] - whole[at] * scale) / spread[at, at]
             left[at:end] -= spread[at, at:end, None] * errors[at - first]
         left[end:] -= spread[first:end, end:].T @ errors
-    return two_to_a_byte(whole.T.contiguous()), scales.to(torch.float16)
+    return pack_nibbles(whole.T.contiguous()), scales.to(torch.float16)
 
 
 def narrowed(model: CanvasDenoiser, moments: dict[str, Tensor]) -> dict[str, Tensor]:

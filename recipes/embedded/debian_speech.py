@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import soundfile as sf
 
-from diffusion_asr.audio.files import SAMPLE_RATE, as_mono_16k
+from diffusion_asr.audio.files import SAMPLE_RATE, convert_to_mono
 from recipes.embedded.texts import clean
 
 POOL = "https://deb.debian.org/debian/pool/main/"
@@ -153,7 +153,7 @@ def build(work: Path) -> None:
         peak = float(np.abs(found.samples).max(initial=0.0))
         if not 0.7 < seconds < 25 or not peak > 0.02:
             continue
-        samples = as_mono_16k(found.samples, found.rate)
+        samples = convert_to_mono(found.samples, found.rate)
         sf.write(
             out / f"{found.name}.flac", 0.7 * samples / np.abs(samples).max(), SAMPLE_RATE, subtype="PCM_16"
         )

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 
-from diffusion_asr.decoding.alignment import forced_canvas
-from diffusion_asr.decoding.canvas import collapse
+from diffusion_asr.decoding.alignment import align_canvas
+from diffusion_asr.decoding.canvas import collapse_canvas
 from diffusion_asr.loading import load_parts
-from diffusion_asr.models.tuned import canvas_denoiser
+from diffusion_asr.models.tuned import find_denoiser
 from recipes.embedded.data import collate, load
 
 _LEAST = -15.0  # log-probability of a token that the draft did not think of at all
@@ -26,7 +26,7 @@ def write_drafts(work: Path, model: str, shard: str, batch: int = 8) -> None:
     parts = load_parts(model)
     out = work / f"cache/{shard}.drafts.jsonl"
     done = {json.loads(x)["offset"] for x in out.read_text().splitlines()} if out.exists() else set()
-    denoiser = canvas_denoiser(parts)
+    denoiser = find_denoiser(parts)
     size = denoiser.config.slot_frames
     clips = [c for c in load([work / f"cache/{shard}.jsonl"], parts.vocabulary, size) if c.offset not in done]
     pieces = {k: torch.tensor(parts.vocabulary.pieces_for(k)) for k in denoiser.config.languages}
@@ -45,11 +45,11 @@ def write_drafts(work: Path, model: str, shard: str, batch: int = 8) -> None:
                     max=len(pieces[clip.lang]) - 1
                 )
                 slots = torch.tensor([log_probs.shape[1]])
-                said = forced_canvas(log_probs, slots, targets, one.counts)[0]
+                said = align_canvas(log_probs, slots, targets, one.counts)[0]
                 row = {
                     "offset": clip.offset,
-                    "runs": collapse(pieces[clip.lang][log_probs[0].argmax(-1)]),
-                    "text": [first for _, first, _ in collapse(said)],
+                    "runs": collapse_canvas(pieces[clip.lang][log_probs[0].argmax(-1)]),
+                    "text": [first for _, first, _ in collapse_canvas(said)],
                 }
                 file.write(json.dumps(row) + "\n")
             file.flush()

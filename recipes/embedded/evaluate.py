@@ -19,7 +19,7 @@ import numpy as np
 
 from diffusion_asr.audio import files as audio
 from diffusion_asr.decoding.options import DecodingOptions, Start
-from diffusion_asr.text.normalise import basic, simplified
+from diffusion_asr.text.normalise import convert_to_simplified, normalise_basic
 
 CHARACTER = ("hi", "zh")
 SETTINGS: tuple[tuple[Start, int | None], ...] = (
@@ -71,12 +71,15 @@ def dev_clips(shared: Path, most: int | None = None) -> list[Clip]:
     for row in rows:
         sets.setdefault((row["lang"], row["source"]), []).append(row)
     chosen = [r for group in sets.values() for r in (group[:: max(1, len(group) // most)] if most else group)]
-    return [Clip(audio.read(folder / r["audio_filepath"]), r["text"], r["lang"], r["source"]) for r in chosen]
+    return [
+        Clip(audio.read_audio(folder / r["audio_filepath"]), r["text"], r["lang"], r["source"])
+        for r in chosen
+    ]
 
 
 def normalised(text: str, lang: str) -> str:
     """What is compared: the basic normaliser's text, in Simplified characters for zh."""
-    return basic(simplified(text) if lang == "zh" else text, lang)
+    return normalise_basic(convert_to_simplified(text) if lang == "zh" else text, lang)
 
 
 def score(references: Sequence[str], hypotheses: Sequence[str], lang: str) -> Score:
@@ -155,7 +158,7 @@ def passes(recognizer: Any, clips: Sequence[Clip]) -> Passes:
     """Measure them."""
     import torch
 
-    from diffusion_asr.decoding.canvas import tokens_of
+    from diffusion_asr.decoding.canvas import read_tokens
 
     found, tokens = [], 0
     for clip in clips:
@@ -163,7 +166,7 @@ def passes(recognizer: Any, clips: Sequence[Clip]) -> Passes:
             memory = recognizer.encode(torch.from_numpy(clip.samples)[None])
             (one,) = recognizer.decode(memory, clip.lang)
             found.append(one.decoded)
-            tokens += len(tokens_of(one.decoded.canvas))
+            tokens += len(read_tokens(one.decoded.canvas))
     total = [one.passes for one in found]
     return Passes(
         len(total),

@@ -16,8 +16,8 @@ from diffusion_asr.decoding.calibration import Calibration
 from diffusion_asr.decoding.causal.model import CausalRefiner, RefinerConfig
 from diffusion_asr.decoding.denoiser import CanvasDenoiser, DenoiserConfig
 from diffusion_asr.loading import load_parts
-from diffusion_asr.models.folder import REFINER, load_config, model_folder, save
-from diffusion_asr.models.packing import EXACT, NIBBLES, ROWS, SCALE, pack, unpack
+from diffusion_asr.models.folder import REFINER, find_model, load_config, save_folder
+from diffusion_asr.models.packing import EXACT, NIBBLES, ROWS, SCALE, pack_tensors, unpack_file
 from diffusion_asr.text.vocabulary import Vocabulary
 from recipes.embedded.compensate import heard_clips, input_moments, narrowed
 from recipes.embedded.features import ENCODER
@@ -45,7 +45,7 @@ def export(
     encoder = {k[8:]: v for k, v in whisper.items() if k.startswith("encoder.")}
     for name in ("vocabulary.json", "bpe.json"):
         shutil.copy(work / "model" / name, out / name)
-    save(
+    save_folder(
         out,
         {
             "name": "canvas-base",
@@ -55,8 +55,8 @@ def export(
             "calibration": asdict(_calibration(work)),
         },
         {
-            "encoder": pack(_without_positions(encoder)),
-            "denoiser": pack(state),
+            "encoder": pack_tensors(_without_positions(encoder)),
+            "denoiser": pack_tensors(state),
             "language": load_file(work / "model/language.safetensors"),
         },
     )
@@ -69,13 +69,13 @@ def _calibration(work: Path, known: Calibration | None = None) -> Calibration:
 
 
 def _without_positions(encoder: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors to be stored; the positions are known (``encoder.sinusoids``)."""
+    """Tensors to be stored; the positions are known (``encoder.compute_sinusoids``)."""
     return {name: value for name, value in encoder.items() if not name.startswith("embed_positions.")}
 
 
 def _narrow(model: str) -> dict[str, Tensor]:
     """What a model's denoiser stores in four bits, as it is: rounding it again would change it."""
-    stored = load_file(model_folder(model) / "denoiser.safetensors")
+    stored = load_file(find_model(model) / "denoiser.safetensors")
     names = [name.removesuffix(NIBBLES) for name in stored if name.endswith(NIBBLES)]
     parts = (name + part for name in names for part in (NIBBLES, SCALE, ROWS, EXACT))
     return {part: stored[part] for part in parts if part in stored}
@@ -106,10 +106,10 @@ def join(
         narrow |= pack_table(table, output_moments(drafting, clips), kept) if clips else {}
     else:
         narrow = _narrow(model)
-    state = run_average(work, refiner) if refiner else unpack(model_folder(model) / REFINER, torch.float32)
+    state = run_average(work, refiner) if refiner else unpack_file(find_model(model) / REFINER, torch.float32)
     out.mkdir(parents=True, exist_ok=True)
     for name in ("vocabulary.json", "bpe.json"):
-        shutil.copy(model_folder(model) / name, out / name)
+        shutil.copy(find_model(model) / name, out / name)
     own = drafting.state_dict()
     write_pair(model, out, version, own, state, _calibration(work, parts.calibration), narrow)
 
@@ -127,20 +127,20 @@ def write_pair(
 
     ``narrow`` holds matrices of the denoiser that are in four bits already (``compensate``).
     """
-    source = model_folder(model)
+    source = find_model(model)
     config = {k: v for k, v in load_config(source).items() if k not in ("format", "sha256")}
     if calibration:
         config["calibration"] = asdict(calibration)
-    packed, name, done = pack(refiner), "embed_tokens.weight", dict(narrow or {})
+    packed, name, done = pack_tensors(refiner), "embed_tokens.weight", dict(narrow or {})
     sizes = RefinerConfig(vocabulary=len(refiner[name]))
     CausalRefiner(sizes).load_state_dict(refiner)
     # Four bits cost the draft nothing that dev shows, and make room for all of Whisper's Latin pieces.
     rest = {k: v for k, v in denoiser.items() if k + NIBBLES not in done}
-    weights = {**pack(rest, narrow=True), **done}
+    weights = {**pack_tensors(rest, narrow=True), **done}
     save_file(_without_positions(load_file(source / "encoder.safetensors")), out / "encoder.safetensors")
     language = {k: v.to(torch.float16) for k, v in load_file(source / "language.safetensors").items()}
     config["denoiser"] = {**config["denoiser"], "vocabulary": len(denoiser[name])}
-    save(
+    save_folder(
         out,
         config | {"version": version, "refiner": asdict(sizes)},
         {"denoiser": weights, "refiner": packed, "language": language},

@@ -15,8 +15,8 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from diffusion_asr.loading import load_parts
-from diffusion_asr.models.folder import REFINER, model_folder
-from diffusion_asr.models.packing import unpack
+from diffusion_asr.models.folder import REFINER, find_model
+from diffusion_asr.models.packing import unpack_file
 from diffusion_asr.text.vocabulary import Vocabulary
 from recipes.embedded.build_vocabulary import (
     LATIN,
@@ -64,7 +64,7 @@ def grow(work: Path, shared: Path, out: Path, model: str, version: str) -> None:
     vocabulary.language_pieces = own
     fresh, name = write(work, vocabulary, bpe), "embed_tokens.weight"
     denoiser = continued_denoiser(model).state_dict()
-    refiner = unpack(model_folder(model) / REFINER, torch.float32)
+    refiner = unpack_file(find_model(model) / REFINER, torch.float32)
     refiner[name] = carried(refiner[name], places, fresh)
     denoiser[name] = carried(denoiser[name], places, torch.zeros_like(fresh))
     out.mkdir(parents=True, exist_ok=True)

@@ -64,7 +64,7 @@ def measure(work: Path, shared: Path, model: str, most: int = 12) -> float:
     found: dict[str, list[float]] = {lang: [] for lang in LANGUAGES}
     placed: dict[str, list[float]] = {lang: [] for lang in LANGUAGES}
     for row in training_clips(shared, most):
-        samples: np.ndarray = audio.read(Path(row["path"]))
+        samples: np.ndarray = audio.read_audio(Path(row["path"]))
         segments, _ = whisper.transcribe(samples, language=row["lang"], beam_size=1, word_timestamps=True)
         reference = [Timed(w.word, w.start) for s in segments for w in s.words or ()]
         draft, settled = (

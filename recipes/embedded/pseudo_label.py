@@ -101,7 +101,7 @@ def pseudo_label(work: Path, shared: Path, threads: int = 1) -> None:
     silence = np.zeros(round(GAP * audio.SAMPLE_RATE), np.float32)
     with out.open("a", encoding="utf8") as kept, log.open("a", encoding="utf8") as done:
         for group in windows([row for row in rows if row["audio_filepath"] not in known]):
-            waves = [audio.read(Path(row["audio_filepath"])) for row in group]
+            waves = [audio.read_audio(Path(row["audio_filepath"])) for row in group]
             said, _ = model.transcribe(
                 np.concatenate([part for wave in waves for part in (wave, silence)]),
                 language=group[0]["lang"],

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 
 import jiwer
 
-from diffusion_asr.decoding.canvas import tokens_of
+from diffusion_asr.decoding.canvas import read_tokens
 from diffusion_asr.decoding.decoder import DecodingOptions
 from diffusion_asr.decoding.diffusion import DiffusionDecoder, TimeCanvasDenoiser
 from diffusion_asr.decoding.options import Start
-from diffusion_asr.text.normalise import basic
+from diffusion_asr.text.normalise import normalise_basic
 from diffusion_asr.text.vocabulary import Vocabulary
 from recipes.embedded.data import Clip, collate
 
@@ -26,7 +26,7 @@ STARTS: tuple[Start, ...] = ("noise", "null")
 def error(references: Sequence[str], hypotheses: Sequence[str], language: str) -> float:
     """WER in per cent; CER for Hindi and Mandarin."""
     rate = jiwer.cer if language in ("hi", "zh") else jiwer.wer
-    clean = [[basic(x, language) for x in xs] for xs in (references, hypotheses)]
+    clean = [[normalise_basic(x, language) for x in xs] for xs in (references, hypotheses)]
     return round(100 * float(rate(clean[0], clean[1])), 1)
 
 
@@ -46,7 +46,7 @@ def decode(
         for count in steps:
             options = DecodingOptions(steps=count, start=start)
             (found,) = decoder.decode(one.memory, one.languages, options)
-            out[count].append(vocabulary.decode(tokens_of(found.canvas)))
+            out[count].append(vocabulary.decode(read_tokens(found.canvas)))
     return out
 
 

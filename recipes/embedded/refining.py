@@ -39,9 +39,9 @@ from diffusion_asr.decoding.causal.rewriting import Rewriter
 from diffusion_asr.decoding.causal.scorer import PieceScorer
 from diffusion_asr.decoding.layers import PROMPT
 from diffusion_asr.loading import load_parts
-from diffusion_asr.models.folder import model_folder
-from diffusion_asr.models.packing import unpack
-from diffusion_asr.models.tuned import canvas_denoiser
+from diffusion_asr.models.folder import find_model
+from diffusion_asr.models.packing import unpack_file
+from diffusion_asr.models.tuned import find_denoiser
 from diffusion_asr.text.vocabulary import Vocabulary
 from recipes.embedded.data import Batch, Clip, batches, collate, load, training_shards
 from recipes.embedded.quick_eval import error
@@ -152,7 +152,7 @@ class Teacher:
 
     def __init__(self, whisper: CausalRefiner, vocabulary: Vocabulary, most: int = 8) -> None:
         self.model, self.most = whisper.eval().requires_grad_(False), most
-        if int8.available():
+        if int8.has_kernels():
             int8.quantise_linears(self.model.layers)
         self.pieces = torch.tensor(sorted({p for lang in TAUGHT for p in vocabulary.pieces_for(lang)}))
 
@@ -181,12 +181,12 @@ class RefineTrainer(Run[CausalRefiner, list[Clip]]):
         self.work, self.options = work, options
         parts = load_parts(options.model)
         self.vocabulary = Vocabulary.load(work / "model/vocabulary.json")
-        denoiser = canvas_denoiser(parts)
+        denoiser = find_denoiser(parts)
         self.slot_frames, trained = denoiser.config.slot_frames, denoiser.embed_tokens.weight.float()
         self.model = initial_refiner(work, self.vocabulary, trained)
         self.teacher = Teacher(copy.deepcopy(self.model), self.vocabulary) if options.teacher else None
         if options.start:
-            weights = unpack(model_folder(options.start) / "refiner.safetensors", torch.float32)
+            weights = unpack_file(find_model(options.start) / "refiner.safetensors", torch.float32)
             self.model.load_state_dict(mixed(self.model.state_dict(), weights, options.mix))
         new = list(self.model.operation.parameters())
         known = [p for n, p in self.model.named_parameters() if not n.startswith("operation")]

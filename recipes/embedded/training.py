@@ -20,14 +20,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from diffusion_asr.decoding.alignment import forced_canvas
+from diffusion_asr.decoding.alignment import align_canvas
 from diffusion_asr.decoding.denoiser import CanvasDenoiser, DenoiserConfig
 from diffusion_asr.decoding.layers import PROMPT
 from diffusion_asr.decoding.objective import CONDITIONED, MOST_NOISE, NULL_SHARE
-from diffusion_asr.decoding.process import corrupt, noisy_or_null
+from diffusion_asr.decoding.process import corrupt_canvas, draw_first_canvases
 from diffusion_asr.models.canvas import compute_dtype, denoiser_config
-from diffusion_asr.models.folder import load_config, model_folder
-from diffusion_asr.models.packing import unpack
+from diffusion_asr.models.folder import find_model, load_config
+from diffusion_asr.models.packing import unpack_file
 from diffusion_asr.text.vocabulary import Vocabulary
 from recipes.embedded.data import Batch, Clip, batches, collate, load, training_shards
 from recipes.embedded.regularise import Regularisation, add_dropout, disturbed
@@ -95,9 +95,9 @@ def initial_denoiser(
 
 def continued_denoiser(model: str) -> CanvasDenoiser:
     """A model's denoiser in float32 (``load_parts`` rounds it to bf16 on some CPUs), to be trained on."""
-    folder = model_folder(model)
+    folder = find_model(model)
     continued = CanvasDenoiser(denoiser_config(load_config(folder)))
-    continued.load_state_dict(unpack(folder / "denoiser.safetensors", torch.float32))
+    continued.load_state_dict(unpack_file(folder / "denoiser.safetensors", torch.float32))
     return continued
 
 
@@ -162,11 +162,11 @@ def second_canvas(log_probs: Tensor, slots: Tensor, batch: Batch, pieces: Pieces
     """
     clips = len(log_probs)
     targets = torch.searchsorted(pieces.ids, batch.targets)
-    clean = pieces.ids[forced_canvas(log_probs, slots, targets, batch.counts)]
+    clean = pieces.ids[align_canvas(log_probs, slots, targets, batch.counts)]
     own = torch.rand(clips, 1, device=clean.device) < 0.6
     canvas = torch.where(own, pieces.ids[(log_probs - pieces.correction).argmax(-1)], clean)
     rate = torch.rand(clips, 1, device=clean.device)
-    noisy, _ = corrupt(canvas, torch.where(own, rate * MOST_NOISE, rate), size)
+    noisy, _ = corrupt_canvas(canvas, torch.where(own, rate * MOST_NOISE, rate), size)
     return noisy
 
 
@@ -182,7 +182,7 @@ def losses(model: CanvasDenoiser, batch: Batch, unroll: bool, others: int) -> li
     state = model.prepare(batch.memory, batch.languages)
     slots = state.slot_mask.sum(1)
     clips, length = state.slot_mask.shape
-    first_canvas = noisy_or_null(clips, length, size, NULL_SHARE, state.slot_mask.device)
+    first_canvas = draw_first_canvases(clips, length, size, NULL_SHARE, state.slot_mask.device)
     hidden = model.hidden(first_canvas, state)
     logits = model.logits(hidden, pieces.ids)
     first, log_probs = ctc(logits, batch, slots, pieces)

@@ -17,7 +17,7 @@ from typing import Any
 from diffusion_asr import Recognizer, formats
 from diffusion_asr.errors import DiffusionASRError
 from diffusion_asr.meeting import MeetingOptions, SpeakerCount, transcribe_meeting
-from diffusion_asr.scoring import Scored, overall
+from diffusion_asr.scoring import Scored, combine_scores
 from recipes.meetings.scoring import ALONE, OVERLAPPED, scored
 
 METRICS = ("cpWER", OVERLAPPED, ALONE, "tcpWER", "ORC-WER", "DER")
@@ -114,7 +114,7 @@ def _groups(outcomes: Sequence[Outcome]) -> dict[str, list[Outcome]]:
 def _cell(scores: Sequence[Scored], metric: str) -> str:
     """A rate over all meetings, with a 95 % bootstrap interval over meetings."""
     with_units = [s for s in scores if s.rates[metric].units]
-    found = overall(with_units, metric)
+    found = combine_scores(with_units, metric)
     if found is None:
         return "-"
     rate, low, high = found

@@ -17,7 +17,7 @@ from meeteval.io import SegLST
 from meeteval.wer.api import cpwer
 
 from diffusion_asr.meeting.attribution import Turn, TurnIndex
-from diffusion_asr.scoring import Rate, Scored, comparable, score
+from diffusion_asr.scoring import Rate, Scored, normalise_text, score
 from diffusion_asr.transcript import Segment, Transcript, Word
 
 OVERLAPPED, ALONE = "cpWER overlapped", "cpWER alone"
@@ -88,11 +88,11 @@ def _marked(segments: Sequence[Segment]) -> list[Marked]:
     """A speaker's words, in order."""
     out: list[Marked] = []
     for segment in segments:
-        whole = comparable(segment.text, segment.language).split()
+        whole = normalise_text(segment.text, segment.language).split()
         apart = [
             (part, word.overlapped)
             for word in segment.words
-            for part in comparable(word.text, segment.language).split()
+            for part in normalise_text(word.text, segment.language).split()
         ]
         # Brackets that span words, and the like: then the segment is overlapped if any of its words is.
         same = [part for part, _ in apart] == whole

@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 
 from diffusion_asr.audio import files as audio
-from diffusion_asr.audio.spans import VadOptions, speech_spans
+from diffusion_asr.audio.spans import VadOptions, find_speech
 from diffusion_asr.audio.speech import SpeechDetector
-from diffusion_asr.decoding.alignment import forced_canvas
+from diffusion_asr.decoding.alignment import align_canvas
 from diffusion_asr.decoding.decoder import Decoded
-from diffusion_asr.decoding.words import to_words
-from diffusion_asr.models.tuned import canvas_denoiser
+from diffusion_asr.decoding.words import build_words
+from diffusion_asr.models.tuned import find_denoiser
 from diffusion_asr.recognizer import Recognizer
 from diffusion_asr.text.spacing import join_words
 from diffusion_asr.transcript import Word
@@ -83,7 +83,7 @@ class Utterance:
 
     def samples(self) -> audio.Samples:
         """Read again, so that nobody holds all clips at once."""
-        return audio.read(self.clip.path)[self.first : self.last]
+        return audio.read_audio(self.clip.path)[self.first : self.last]
 
 
 def clips(
@@ -131,9 +131,9 @@ class Cutter:
         return self._done[clip.path]
 
     def _cut(self, clip: Clip) -> Iterator[Utterance]:
-        samples = audio.read(clip.path)
+        samples = audio.read_audio(clip.path)
         heard = np.concatenate([np.zeros(0, np.float32), *self._detector.probabilities([samples])])
-        spans = [(a / RATE, b / RATE) for a, b in speech_spans(heard, _SPEECH, len(samples))]
+        spans = [(a / RATE, b / RATE) for a, b in find_speech(heard, _SPEECH, len(samples))]
         if not spans:
             return
         words = self._words(clip, samples, spans)
@@ -212,7 +212,7 @@ def aligned(
 ) -> tuple[Word, ...] | None:
     """Words where the model's first pass hears them; None if the text does not fit."""
     parts = recognizer.parts
-    denoiser = canvas_denoiser(parts)
+    denoiser = find_denoiser(parts)
     pieces = torch.tensor(parts.vocabulary.pieces_for(language))
     logs, times = list[Tensor](), list[Tensor]()
     for group in _grouped(spans, _CHUNK):
@@ -232,12 +232,12 @@ def aligned(
         return None
     targets = torch.searchsorted(pieces, torch.tensor([ids]))
     slots, count = torch.tensor([log_probs.shape[1]]), torch.tensor([len(ids)])
-    placed = pieces[forced_canvas(log_probs, slots, targets, count)[0]]
+    placed = pieces[align_canvas(log_probs, slots, targets, count)[0]]
     if not placed.any():
         return None
     slot = denoiser.config.slot_frames / memory.frame_rate
     settled = Decoded(placed, torch.ones(len(placed)), torch.cat(times), slot, parallel_passes=1)
-    found = to_words(settled, len(samples) / RATE, parts.vocabulary, parts.calibration)
+    found = build_words(settled, len(samples) / RATE, parts.vocabulary, parts.calibration)
     return tuple(Word(w.text, w.start, w.end) for w in found) if _same(join_words(found), text) else None
 
 

@@ -31,7 +31,7 @@ from omegaconf import OmegaConf
 from diffusion_asr.decoding.diffusion import DiffusionDecoder
 from diffusion_asr.decoding.options import DecodingOptions
 from diffusion_asr.errors import DiffusionASRError
-from diffusion_asr.models.tuned import canvas_denoiser
+from diffusion_asr.models.tuned import find_denoiser
 from diffusion_asr.recognizer import Recognizer
 from diffusion_asr_nemo import DiffusionASRModel, RecognitionError, words_and_times
 from diffusion_asr_nemo.decoding import decoding_options, decoding_section
@@ -300,7 +300,7 @@ def test_trained_weights_survive_nemo_and_core(archive: Path, tmp_path: Path) ->
     again.save_folder(tmp_path / "alone", refiner=False)
     alone = Recognizer.from_pretrained(tmp_path / "alone")
     assert isinstance(alone.parts.decoder, DiffusionDecoder)  # the denoiser alone
-    assert torch.equal(canvas_denoiser(alone.parts).null_bias, canvas_denoiser(core.parts).null_bias)
+    assert torch.equal(find_denoiser(alone.parts).null_bias, find_denoiser(core.parts).null_bias)
     with pytest.raises(RecognitionError, match="exists: choose another folder"):
         again.save_folder(tmp_path / "alone")
 
@@ -373,7 +373,7 @@ def test_fine_tuning_lowers_the_loss_and_transcribes(archive: Path, core: Recogn
     assert losses[-1] < 0.5 * losses[0], losses
     restored = DiffusionASRModel.restore_from(str(tuned))
     # A matrix: in bf16, a single number may round to what it was.
-    assert not torch.equal(restored.canvas.inject.weight, canvas_denoiser(core.parts).inject.weight)
+    assert not torch.equal(restored.canvas.inject.weight, find_denoiser(core.parts).inject.weight)
     reference = entry(clip)["text"]
     # The draft shows it: settled, the shipped model makes no error in this clip.
     drafts = (asr.transcribe(clip, "en", steps=1).text for asr in (core, restored.recognizer))

@@ -25,8 +25,8 @@ import diffusion_asr_pyannote as adapter
 from diffusion_asr.audio import files as audio
 from diffusion_asr.errors import DiffusionASRError, ModelError
 from diffusion_asr.formats import render
-from diffusion_asr.meeting import DiarizationError, SpeakerCount, offline_diarizer
-from diffusion_asr.meeting.diarizer import tidied
+from diffusion_asr.meeting import DiarizationError, SpeakerCount, make_offline_diarizer
+from diffusion_asr.meeting.diarizer import tidy_diarization
 from diffusion_asr.meeting.offline import OfflineDiarizer
 from diffusion_asr.transcript import Transcript
 
@@ -174,9 +174,9 @@ def test_any_diarization_that_gives_turns_is_taken(pipeline: Any) -> None:
 
 def test_the_command_finds_the_same_turns_in_a_process_of_its_own(meeting: Any) -> None:
     stages: list[str] = []
-    samples = audio.read(SAMPLE)
-    found = offline_diarizer().diarize(samples, SpeakerCount(2), lambda name, *_: stages.append(name))
-    ours, theirs = adapter.turns_of(meeting.speaker_diarization), tidied(found, 30.0).turns
+    samples = audio.read_audio(SAMPLE)
+    found = make_offline_diarizer().diarize(samples, SpeakerCount(2), lambda name, *_: stages.append(name))
+    ours, theirs = adapter.turns_of(meeting.speaker_diarization), tidy_diarization(found, 30.0).turns
     assert [t.speaker for t in ours] == [t.speaker for t in theirs]
     assert [x for t in ours for x in (t.start, t.end)] == pytest.approx(
         [x for t in theirs for x in (t.start, t.end)]

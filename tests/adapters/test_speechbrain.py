@@ -22,7 +22,7 @@ import torch
 
 from diffusion_asr import Recognizer
 from diffusion_asr.decoding.diffusion import DiffusionDecoder
-from diffusion_asr.models.tuned import canvas_denoiser
+from diffusion_asr.models.tuned import find_denoiser
 
 sb = pytest.importorskip("speechbrain", reason="pip install 'diffusion-asr[speechbrain]'")
 adapter = pytest.importorskip("diffusion_asr_speechbrain", exc_type=ImportError)
@@ -31,7 +31,7 @@ from hyperpyyaml import load_hyperpyyaml  # noqa: E402
 from speechbrain.core import Brain  # noqa: E402
 from speechbrain.inference.interfaces import foreign_class  # noqa: E402
 
-from diffusion_asr.text.normalise import basic  # noqa: E402
+from diffusion_asr.text.normalise import normalise_basic  # noqa: E402
 from recipes.speechbrain.prepare import write_csv  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
@@ -140,7 +140,9 @@ def test_a_clip_of_48_khz_stereo_has_the_words_of_core(asr: Any, core: Recognize
     sf.write(path, np.stack([wide, 0.5 * wide], axis=1), 48_000)
     text = asr.transcribe_file(path, language="en")
     assert text == core.transcribe(path, "en").text
-    assert jiwer.wer(basic(TEXT, "en"), basic(text, "en")) < 0.5  # speech at its right speed, not noise
+    assert (
+        jiwer.wer(normalise_basic(TEXT, "en"), normalise_basic(text, "en")) < 0.5
+    )  # speech at its right speed, not noise
 
 
 def test_empty_files_are_told_and_empty_sound_has_no_text(asr: Any, tmp_path: Path) -> None:
@@ -190,7 +192,7 @@ def test_the_best_checkpoint_becomes_a_model_folder(tmp_path: Path, core: Recogn
 
 
 def null_bias(recognizer: Recognizer) -> torch.Tensor:
-    return canvas_denoiser(recognizer.parts).null_bias
+    return find_denoiser(recognizer.parts).null_bias
 
 
 def test_what_is_no_checkpoint_is_told(tmp_path: Path) -> None:
@@ -304,5 +306,5 @@ def test_recipes_evaluate_and_fine_tune(recipe: str, corpus: Path, capsys: Any) 
     adapter.export(saved, corpus / "model")
     models = Recognizer.from_pretrained(), Recognizer.from_pretrained(corpus / "model")
     heard = [model.transcribe(DATA / CLIPS["en"], "en", steps=1).text for model in models]
-    before, after = (jiwer.wer(basic(TEXT, "en"), basic(text, "en")) for text in heard)
+    before, after = (jiwer.wer(normalise_basic(TEXT, "en"), normalise_basic(text, "en")) for text in heard)
     assert after < before

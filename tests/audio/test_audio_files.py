@@ -16,7 +16,7 @@ import soundfile as sf
 import torch
 
 from diffusion_asr.audio import files as audio
-from diffusion_asr.audio.files import AudioWarning, as_mono_16k, probe, read, read_blocks
+from diffusion_asr.audio.files import AudioWarning, convert_to_mono, probe_file, read_audio, read_blocks
 from diffusion_asr.errors import AudioError
 from tests.support.audio_files import cut, ffmpeg, patched_wav, peak_hertz, sine, write
 
@@ -60,9 +60,9 @@ def assert_is_the_sine(samples: np.ndarray, seconds: float, slack: int = 1) -> N
 @pytest.mark.parametrize("rate", RATES)
 def test_every_rate_channels_and_wav_coding(tmp_path: Path, rate: int, channels: int, coding: str) -> None:
     path = write(tmp_path / "a.wav", sine(0.5, rate, channels), rate, f"WAV/{coding}")
-    assert_is_the_sine(read(path), 0.5)
-    assert probe(path) == audio.AudioInfo(round(0.5 * rate) / rate, rate, channels, f"WAV/{coding}") or (
-        channels > 2 and probe(path).format == f"WAVEX/{coding}"
+    assert_is_the_sine(read_audio(path), 0.5)
+    assert probe_file(path) == audio.AudioInfo(round(0.5 * rate) / rate, rate, channels, f"WAV/{coding}") or (
+        channels > 2 and probe_file(path).format == f"WAVEX/{coding}"
     )
 
 
@@ -73,8 +73,8 @@ def test_every_container(tmp_path: Path, extension: str) -> None:
     channels = 1 if "GSM" in kind else 2
     path = write(tmp_path / f"a.{extension}", sine(2.0, rate, channels), rate, kind)
     slack = 1500 if "ADPCM" in kind or "GSM" in kind else 1  # their blocks have a fixed size
-    assert_is_the_sine(read(path), 2.0, slack)
-    assert probe(path).duration == pytest.approx(2.0, abs=0.1)
+    assert_is_the_sine(read_audio(path), 2.0, slack)
+    assert probe_file(path).duration == pytest.approx(2.0, abs=0.1)
 
 
 @pytest.mark.parametrize("extension", ["wav", "flac", "ogg", "opus", "mp3", "caf"])
@@ -87,7 +87,7 @@ def test_blocks_join_to_the_whole(tmp_path: Path, extension: str) -> None:
     assert {len(block) for block in blocks[:-1]} == {11_200}
     assert 0 < len(blocks[-1]) <= 11_200
     whole = sf.read(path, dtype="float32")[0]
-    np.testing.assert_allclose(np.concatenate(blocks), as_mono_16k(whole, rate), atol=1e-5)
+    np.testing.assert_allclose(np.concatenate(blocks), convert_to_mono(whole, rate), atol=1e-5)
 
 
 @pytest.mark.parametrize(("hours", "rate", "channels"), [(0.5, 48_000, 2), (10, 16_000, 1)])
@@ -110,20 +110,20 @@ def test_memory_is_bounded_by_the_block(tmp_path: Path, hours: float, rate: int,
 @pytest.mark.parametrize("rate", [8000, 16_000, 44_100, 192_000])
 def test_a_few_samples(tmp_path: Path, rate: int, size: int) -> None:
     path = write(tmp_path / "a.wav", np.full((size, 1), 0.1, np.float32), rate)
-    assert abs(len(read(path)) - size * 16_000 / rate) <= 0.5
+    assert abs(len(read_audio(path)) - size * 16_000 / rate) <= 0.5
 
 
 @pytest.mark.parametrize("extension", ["wav", "ogg", "caf", "aiff", "au", "w64", "rf64", "ima.wav"])
 def test_no_samples_are_an_empty_result(tmp_path: Path, extension: str) -> None:
     path = write(tmp_path / f"a.{extension}", sine(0, 44_100), 44_100, KINDS.get(extension, "WAV/PCM_16"))
     assert list(read_blocks(path)) == []
-    assert read(path).shape == (0,)
-    assert probe(path).duration == 0
+    assert read_audio(path).shape == (0,)
+    assert probe_file(path).duration == 0
 
 
 def test_all_zeros_and_clipped_are_fine(tmp_path: Path) -> None:
-    assert not read(write(tmp_path / "z.wav", np.zeros((16_000, 1), np.float32), 16_000)).any()
-    loud = read(write(tmp_path / "c.wav", 50 * sine(1, 16_000), 16_000))
+    assert not read_audio(write(tmp_path / "z.wav", np.zeros((16_000, 1), np.float32), 16_000)).any()
+    loud = read_audio(write(tmp_path / "c.wav", 50 * sine(1, 16_000), 16_000))
     assert np.abs(loud).max() == pytest.approx(1, abs=1e-3)
 
 
@@ -136,15 +136,15 @@ def test_not_a_number_is_found(tmp_path: Path, value: float, channels: int) -> N
     with pytest.raises(AudioError, match=r"a\.wav: a sample is -?(nan|inf) at 2\.500 s: repair"):
         list(read_blocks(path, 1))
     with pytest.raises(AudioError, match=r"array: a sample is -?(nan|inf) at 2\.500 s"):
-        as_mono_16k(samples, 8000)
+        convert_to_mono(samples, 8000)
 
 
 def test_levels(tmp_path: Path) -> None:
-    over = read(write(tmp_path / "over.wav", 3 * sine(1, 16_000), 16_000, "WAV/FLOAT"))
+    over = read_audio(write(tmp_path / "over.wav", 3 * sine(1, 16_000), 16_000, "WAV/FLOAT"))
     assert np.abs(over).max() == pytest.approx(1.5, abs=0.01)
     path = write(tmp_path / "int.wav", 32_768 * sine(1, 16_000), 16_000, "WAV/FLOAT")
     with pytest.raises(AudioError, match="divide by 32768"):
-        read(path)
+        read_audio(path)
 
 
 @pytest.mark.parametrize("extension", ["wav", "flac", "ogg", "opus", "mp3", "aiff", "au", "w64", "rf64"])
@@ -152,24 +152,24 @@ def test_a_file_that_breaks_off(tmp_path: Path, extension: str) -> None:
     rate = 48_000 if extension == "opus" else 44_100
     noise = np.random.default_rng(0).normal(0, 0.1, (20 * rate, 1)).astype(np.float32)
     path = write(tmp_path / f"a.{extension}", noise, rate, KINDS.get(extension, "WAV/PCM_16"))
-    whole = read(path)
+    whole = read_audio(path)
     cut(path, 0.6)
     with pytest.warns(AudioWarning, match=r"a\..*: breaks off after 1[012]\.\d s"):
-        part = read(path)
+        part = read_audio(path)
     assert 0.5 * len(whole) < len(part) < 0.65 * len(whole)
     np.testing.assert_allclose(part[:-2000], whole[: len(part) - 2000], atol=1e-5)
 
 
 def test_sizes_in_the_header_that_lie(tmp_path: Path) -> None:
     with pytest.warns(AudioWarning, match="breaks off after 1.0 s"):
-        assert len(read(patched_wav(tmp_path / "more.wav", 40, "<I", 0x0FFFFFFE))) == 16_000
+        assert len(read_audio(patched_wav(tmp_path / "more.wav", 40, "<I", 0x0FFFFFFE))) == 16_000
     for unknown in (0xFFFFFFFF, 0x7FFFF000):  # what programs write to a pipe
-        assert len(read(patched_wav(tmp_path / "pipe.wav", 40, "<I", unknown))) == 16_000
+        assert len(read_audio(patched_wav(tmp_path / "pipe.wav", 40, "<I", unknown))) == 16_000
 
 
 @needs_ffmpeg
 def test_a_header_that_denies_the_sound(tmp_path: Path) -> None:
-    assert len(read(patched_wav(tmp_path / "none.wav", 40, "<I", 0))) == pytest.approx(16_000, abs=1)
+    assert len(read_audio(patched_wav(tmp_path / "none.wav", 40, "<I", 0))) == pytest.approx(16_000, abs=1)
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_absurd_headers(
     path = patched_wav(tmp_path / "absurd.wav", offset, layout, value)
     if not with_ffmpeg:
         monkeypatch.setattr(shutil, "which", lambda _: None)
-    for reader in (read, probe):
+    for reader in (read_audio, probe_file):
         with pytest.raises(AudioError, match=r"absurd\.wav: "):
             reader(path)
 
@@ -209,7 +209,7 @@ def test_not_sound(
     if not with_ffmpeg:
         monkeypatch.setattr(shutil, "which", lambda _: None)
     with pytest.raises(AudioError, match=f"{name}: .*(install ffmpeg|give a sound file)"):
-        read(path)
+        read_audio(path)
 
 
 def test_paths_that_are_no_files(tmp_path: Path) -> None:
@@ -241,7 +241,7 @@ def test_no_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Path, "open", refuse)  # root may read everything
     with pytest.raises(AudioError, match=r"a\.wav: cannot be opened \(Permission denied\)"):
-        read(path)
+        read_audio(path)
 
 
 @pytest.mark.parametrize(
@@ -250,7 +250,7 @@ def test_no_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_odd_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "a.wav", sine(0.5, 16_000), 16_000).rename(name)
-    assert_is_the_sine(read(name), 0.5)
+    assert_is_the_sine(read_audio(name), 0.5)
 
 
 @needs_ffmpeg
@@ -261,8 +261,8 @@ def test_what_only_ffmpeg_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     made = tmp_path / f"made{Path(name).suffix}"
     ffmpeg("-i", source, made)
     made.rename(tmp_path / name)
-    assert_is_the_sine(read(name), 2.0, 1600)
-    info = probe(name)
+    assert_is_the_sine(read_audio(name), 2.0, 1600)
+    info = probe_file(name)
     assert (info.sample_rate, info.channels, info.format) == (48_000, 2, "ffmpeg")
     blocks = read_blocks(name, 0.5)
     assert len(next(blocks)) == 8000  # and ffmpeg ends with the generator
@@ -276,19 +276,19 @@ def test_damage_that_ffmpeg_finds(tmp_path: Path) -> None:
         ffmpeg("-i", source, tmp_path / name)
         cut(tmp_path / name, 0.5)
     with pytest.warns(AudioWarning, match=r"a\.webm: is damaged"):
-        assert 16_000 < len(read(tmp_path / "a.webm")) < 64_000
+        assert 16_000 < len(read_audio(tmp_path / "a.webm")) < 64_000
     with pytest.raises(AudioError, match=r"a\.m4a: is not sound that can be read"):
-        read(tmp_path / "a.m4a")
+        read_audio(tmp_path / "a.m4a")
     ffmpeg("-f", "lavfi", "-i", "testsrc=d=1", tmp_path / "silent.mp4")
     with pytest.raises(AudioError, match="no audio track"):
-        read(tmp_path / "silent.mp4")
+        read_audio(tmp_path / "silent.mp4")
 
 
 def test_without_ffmpeg_the_remedy_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.m4a").write_bytes(b"\0\0\0\x20ftypM4A " + bytes(100))
     monkeypatch.setenv("PATH", "")
     with pytest.raises(AudioError, match=r"a\.m4a: .*install ffmpeg"):
-        read(tmp_path / "a.m4a")
+        read_audio(tmp_path / "a.m4a")
 
 
 @pytest.mark.parametrize(
@@ -301,20 +301,20 @@ def test_arrays(shape: tuple[int, ...], kind: str, make: Any) -> None:
     scaled = {"int16": wave * 2**15, "int32": wave * 2.0**31, "uint8": wave * 127 + 128}.get(kind, wave)
     array = scaled.astype(kind)
     both = np.broadcast_to(array[:, None] if shape[0] == 16_000 and len(shape) == 2 else array, shape).copy()
-    found = as_mono_16k(make(both))
+    found = convert_to_mono(make(both))
     np.testing.assert_allclose(found, wave, atol=0.02)
     assert found.dtype == np.float32
-    assert len(as_mono_16k(make(both), 48_000)) == 5333
+    assert len(convert_to_mono(make(both), 48_000)) == 5333
 
 
 def test_array_layouts() -> None:
     stereo = np.stack([np.zeros(9), np.ones(9)], axis=1)
-    np.testing.assert_array_equal(as_mono_16k(stereo), np.full(9, 0.5))
-    assert len(as_mono_16k(np.zeros((8, 8)))) == 8
-    assert as_mono_16k(torch.zeros(20, dtype=torch.bfloat16)).shape == (20,)
-    assert as_mono_16k([0.0, 0.5]).tolist() == [0.0, 0.5]
+    np.testing.assert_array_equal(convert_to_mono(stereo), np.full(9, 0.5))
+    assert len(convert_to_mono(np.zeros((8, 8)))) == 8
+    assert convert_to_mono(torch.zeros(20, dtype=torch.bfloat16)).shape == (20,)
+    assert convert_to_mono([0.0, 0.5]).tolist() == [0.0, 0.5]
     for empty in (np.zeros(0), np.zeros((2, 0)), np.zeros((0, 2))):
-        assert as_mono_16k(empty).shape == (0,)
+        assert convert_to_mono(empty).shape == (0,)
 
 
 @pytest.mark.parametrize(
@@ -334,7 +334,7 @@ def test_array_layouts() -> None:
 )
 def test_arrays_that_cannot_be_right(bad: Any, rate: Any, message: str) -> None:
     with pytest.raises(AudioError, match=message):
-        as_mono_16k(bad, rate)
+        convert_to_mono(bad, rate)
 
 
 def test_import_is_light() -> None:

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffusion_asr.audio.spans import SpanFinder, VadOptions, speech_spans
+from diffusion_asr.audio.spans import SpanFinder, VadOptions, find_speech
 from diffusion_asr.audio.speech import CHUNK
 from tests.support.audio_files import Probabilities, vad_options
 
@@ -37,7 +37,7 @@ probability_lists = st.lists(
 @settings(max_examples=300, deadline=None)
 @given(probability_lists, vad_options)
 def test_spans_are_silero_s(probabilities: Probabilities, options: VadOptions) -> None:
-    assert speech_spans(probabilities, options) == their_spans(probabilities, options)
+    assert find_speech(probabilities, options) == their_spans(probabilities, options)
 
 
 @settings(max_examples=100, deadline=None)
@@ -51,7 +51,7 @@ def test_spans_do_not_depend_on_blocks(probabilities: Probabilities, options: Va
         found += new
     length = len(probabilities) * CHUNK
     found += finder.finish(length)
-    assert [(start, min(end, length)) for start, end in found] == speech_spans(probabilities, options)
+    assert [(start, min(end, length)) for start, end in found] == find_speech(probabilities, options)
 
 
 @pytest.mark.parametrize("bad", [{"threshold": 1.5}, {"exit_threshold": 0.9}, {"padding": -1.0}])

@@ -24,7 +24,7 @@ from diffusion_asr.audio import files as audio
 from diffusion_asr.audio import quiet_runtime, speech
 from diffusion_asr.audio.files import Samples
 from diffusion_asr.audio.quiet_runtime import ort
-from diffusion_asr.audio.spans import speech_spans
+from diffusion_asr.audio.spans import find_speech
 from diffusion_asr.audio.speech import CHUNK, NETWORK, SpeechDetector
 from diffusion_asr.errors import ModelError
 from tests.support.audio_files import cut_up, noisy_sweep, real_speech
@@ -102,13 +102,13 @@ def in_torch() -> InTorch:
 def test_probabilities_are_those_of_the_package_s_weights(
     detector: SpeechDetector, in_torch: InTorch, clip: Path
 ) -> None:
-    samples = audio.read(clip)
+    samples = audio.read_audio(clip)
     expected = in_torch(torch.from_numpy(samples)).numpy()
     assert expected.max() > 0.99
     for size in (100, 511, 512, 513, 7_919, 10_000_000):
         found = joined(detector, cut_up(samples, size))
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
-        assert speech_spans(found, length=len(samples)) == speech_spans(expected, length=len(samples))
+        assert find_speech(found, length=len(samples)) == find_speech(expected, length=len(samples))
 
 
 def test_more_than_a_batch_of_chunks(detector: SpeechDetector, in_torch: InTorch) -> None:
@@ -207,7 +207,7 @@ def test_nothing_in_nothing_out(detector: SpeechDetector) -> None:
 
 
 def test_recordings_may_take_turns(detector: SpeechDetector) -> None:
-    samples = [audio.read(clip)[: 2 * RATE] for clip in CLIPS[:2]]
+    samples = [audio.read_audio(clip)[: 2 * RATE] for clip in CLIPS[:2]]
     streams = [detector.probabilities(cut_up(each, 4_000)) for each in samples]
     pairs = list(zip(*streams, strict=True))
     for each, found in zip(samples, zip(*pairs, strict=True), strict=True):
@@ -218,7 +218,7 @@ def test_recordings_may_take_turns(detector: SpeechDetector) -> None:
 
 
 def test_threads_share_a_detector(detector: SpeechDetector) -> None:
-    recordings = [audio.read(clip) for clip in CLIPS] * 2
+    recordings = [audio.read_audio(clip) for clip in CLIPS] * 2
     alone = [joined(detector, cut_up(samples, 5_000)) for samples in recordings]
     before, together = torch.get_num_threads(), threading.Barrier(len(recordings))
 

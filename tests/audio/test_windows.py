@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from diffusion_asr.audio.files import Samples
-from diffusion_asr.audio.spans import VadOptions, speech_spans
+from diffusion_asr.audio.spans import VadOptions, find_speech
 from diffusion_asr.audio.speech import CHUNK, SpeechDetector
-from diffusion_asr.audio.windows import Window, WindowOptions, windows
+from diffusion_asr.audio.windows import Window, WindowOptions, pack_windows
 from tests.support.audio_files import Probabilities, cut_up, numbered, real_speech, sine, vad_options
 
 RATE = 16_000
@@ -44,7 +44,7 @@ def run(
     probabilities: Probabilities, options: WindowOptions | None = None, size: int = 480_000
 ) -> list[Window]:
     blocks = cut_up(numbered(len(probabilities) * CHUNK), size)
-    return list(windows(blocks, Fake(probabilities), options))
+    return list(pack_windows(blocks, Fake(probabilities), options))
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_every_sample_of_speech_is_in_one_window(
     probabilities = np.array([p for n, p in parts for _ in range(n)], np.float32)
     length = len(probabilities) * CHUNK - missing
     options = WindowOptions(limit, pause, vad)
-    found = list(windows(cut_up(numbered(length), size), Fake(probabilities), options))
+    found = list(pack_windows(cut_up(numbered(length), size), Fake(probabilities), options))
     covered = np.zeros(length, int)
     before = 0
     for window in found:
@@ -91,10 +91,10 @@ def test_every_sample_of_speech_is_in_one_window(
         np.testing.assert_array_equal(window.samples, np.arange(start, start + len(window.samples)))
         covered[start : start + len(window.samples)] += 1
         before = start + len(window.samples)
-    for start, end in speech_spans(probabilities, vad, length):
+    for start, end in find_speech(probabilities, vad, length):
         assert (covered[start:end] == 1).all()
     assert covered.max(initial=0) <= 1
-    assert bool(found) == bool(speech_spans(probabilities, vad, length))
+    assert bool(found) == bool(find_speech(probabilities, vad, length))
 
 
 def test_short_pauses_stay_and_long_ones_part() -> None:
@@ -118,7 +118,7 @@ def test_endless_speech_of_one_probability_is_cut_where_it_is_quiet() -> None:
     probabilities = speech((80, 1))
     samples = sine(len(probabilities) * CHUNK / RATE, RATE)[:, 0]
     samples[26 * RATE : 26 * RATE + 2000] *= 0.01
-    found = list(windows([samples], Fake(probabilities)))
+    found = list(pack_windows([samples], Fake(probabilities)))
     assert found[0].end == pytest.approx(26.06, abs=0.07)
 
 
@@ -151,7 +151,7 @@ def test_windows_come_while_the_recording_goes_on() -> None:
             read += len(block)
             yield block
 
-    next(windows(blocks(), Fake(probabilities)))
+    next(pack_windows(blocks(), Fake(probabilities)))
     assert read <= 8 * RATE
 
 
@@ -168,12 +168,12 @@ def test_no_window_without_speech(detector: SpeechDetector, kind: str) -> None:
         "sine": sine(40, RATE)[:, 0],
         "hum": np.sign(sine(40, RATE, hertz=50)[:, 0]) * 0.1,
     }
-    assert list(windows([made[kind].astype(np.float32)], detector)) == []
+    assert list(pack_windows([made[kind].astype(np.float32)], detector)) == []
 
 
 def test_real_speech_with_silence_around(detector: SpeechDetector, spoken: Samples) -> None:
     silence = np.zeros(10 * RATE, np.float32)
-    found = list(windows([silence, spoken, silence], detector))
+    found = list(pack_windows([silence, spoken, silence], detector))
     assert 9.5 < found[0].start < 10.5
     assert 10 + len(spoken) / RATE - 1 < found[-1].end < 10 + len(spoken) / RATE + 0.6
     assert sum(len(w.samples) for w in found) > 0.9 * len(spoken)

@@ -24,8 +24,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from diffusion_asr.acoustics.encoder import EncoderConfig, WhisperEncoder
     from diffusion_asr.acoustics.language import LanguagePosterior
     from diffusion_asr.decoding.denoiser import CanvasDenoiser, DenoiserConfig
-    from diffusion_asr.models.folder import save
-    from diffusion_asr.models.packing import pack
+    from diffusion_asr.models.folder import save_folder
+    from diffusion_asr.models.packing import pack_tensors
 
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("model")
@@ -34,11 +34,11 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     hearing = EncoderConfig(d_model=16, layers=1, heads=2)
     config = {"name": "tiny", "version": "7", "encoder": asdict(hearing), "denoiser": asdict(sizes)}
     weights: dict[str, Mapping[str, torch.Tensor]] = {
-        "encoder": pack(WhisperEncoder(hearing).state_dict()),
-        "denoiser": pack(CanvasDenoiser(sizes).state_dict()),
+        "encoder": pack_tensors(WhisperEncoder(hearing).state_dict()),
+        "denoiser": pack_tensors(CanvasDenoiser(sizes).state_dict()),
         "language": LanguagePosterior(16, sizes.languages).state_dict(),
     }
-    save(folder, config | {"calibration": {"a": 1.0, "b": 0.0}}, weights)
+    save_folder(folder, config | {"calibration": {"a": 1.0, "b": 0.0}}, weights)
     return folder
 
 

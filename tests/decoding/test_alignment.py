@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from diffusion_asr.decoding.alignment import forced_canvas
-from diffusion_asr.decoding.canvas import tokens_of
+from diffusion_asr.decoding.alignment import align_canvas
+from diffusion_asr.decoding.canvas import read_tokens
 from tests.support.tiny import log_probs
 
 
@@ -21,7 +21,7 @@ def brute_force(scores: Tensor, target: list[int]) -> tuple[float, tuple[int, ..
     best, found = float("-inf"), None
     rows = scores.tolist()
     for canvas in itertools.product(sorted({0, *target}), repeat=len(rows)):
-        if tokens_of(torch.tensor(canvas)) == target:
+        if read_tokens(torch.tensor(canvas)) == target:
             total = sum(row[token] for row, token in zip(rows, canvas, strict=True))
             if total > best:
                 best, found = total, canvas
@@ -40,7 +40,7 @@ targets = st.lists(st.integers(1, 3), max_size=3)
 def test_alignment_is_the_best_of_all(slots: int, target: list[int], seed: int) -> None:
     scores = log_probs(slots, 4, seed)
     padded = torch.tensor([target + [0] * (4 - len(target))])
-    found = forced_canvas(scores[None], torch.tensor([slots]), padded, torch.tensor([len(target)]))[0]
+    found = align_canvas(scores[None], torch.tensor([slots]), padded, torch.tensor([len(target)]))[0]
     best, canvas = brute_force(scores, target)
     feasible = not F.ctc_loss(
         scores[:, None], padded, torch.tensor([slots]), torch.tensor([len(target)]), reduction="none"
@@ -49,7 +49,7 @@ def test_alignment_is_the_best_of_all(slots: int, target: list[int], seed: int) 
     if canvas is None:
         assert not found.any()
     else:
-        assert tokens_of(found) == target
+        assert read_tokens(found) == target
         assert float(scores.gather(1, found[:, None]).sum()) == pytest.approx(best, abs=1e-4)
 
 
@@ -60,9 +60,9 @@ def test_alignment_of_a_batch_is_that_of_its_clips(clips: list[tuple[int, list[i
     scores = torch.stack([log_probs(longest, 4, seed + k) for k in range(len(clips))])
     padded = torch.tensor([t + [0] * (most - len(t)) for _, t in clips])
     slots, counts = torch.tensor([n for n, _ in clips]), torch.tensor([len(t) for _, t in clips])
-    found = forced_canvas(scores, slots, padded, counts)
+    found = align_canvas(scores, slots, padded, counts)
     for k, (n, target) in enumerate(clips):
-        alone = forced_canvas(
+        alone = align_canvas(
             scores[k : k + 1, :n], slots[k : k + 1], padded[k : k + 1, : max(1, len(target))],
             counts[k : k + 1],
         )  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffusion_asr.decoding.calibration import RAMP, Calibration, heard_at
+from diffusion_asr.decoding.calibration import RAMP, Calibration, shift_to_speech
 
 
 @given(st.floats(-1e6, 0), st.floats(0, 100), st.floats(-100, 100))
@@ -21,6 +21,6 @@ def test_confidence_rises_with_the_probability(x: float, y: float, a: float, b: 
 
 @given(st.floats(0, 30), st.floats(0, 30), st.floats(0, 1))
 def test_a_lag_keeps_the_order_of_times(x: float, y: float, lag: float) -> None:
-    assert heard_at(min(x, y), lag) <= heard_at(max(x, y), lag) + 1e-9
-    assert heard_at(0.0, lag) == 0.0
-    assert heard_at(RAMP + x, lag) == RAMP + x + lag
+    assert shift_to_speech(min(x, y), lag) <= shift_to_speech(max(x, y), lag) + 1e-9
+    assert shift_to_speech(0.0, lag) == 0.0
+    assert shift_to_speech(RAMP + x, lag) == RAMP + x + lag

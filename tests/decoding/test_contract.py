@@ -18,7 +18,7 @@ from torch import Tensor
 from diffusion_asr import Recognizer
 from diffusion_asr.acoustics.encoder import AcousticMemory
 from diffusion_asr.audio import files as audio
-from diffusion_asr.decoding.canvas import tokens_of
+from diffusion_asr.decoding.canvas import read_tokens
 from diffusion_asr.decoding.decoder import UNDETERMINED, Decoded, Decoder, DecodingOptions
 from diffusion_asr.errors import LanguageError
 from tests.support import tiny
@@ -74,7 +74,9 @@ def gemma(folder: Path) -> Subject:
 
 def shipped(_: Path) -> Subject:
     names = ("en-arctic_a0239_1592711579.flac", "de-de_rhasspy-0208.flac")
-    return heard(Recognizer.from_pretrained(), *(torch.from_numpy(audio.read(DATA / name)) for name in names))
+    return heard(
+        Recognizer.from_pretrained(), *(torch.from_numpy(audio.read_audio(DATA / name)) for name in names)
+    )
 
 
 MAKERS: dict[str, Callable[[Path], Subject]] = {
@@ -128,7 +130,7 @@ def test_a_canvas_in_time_for_each_clip(subject: Subject, start: str, steps: int
         times = clip.slot_times.tolist()
         assert times == sorted(times)
         assert all(0 <= time <= seconds + GRID for time in times)
-        tokens = tokens_of(clip.canvas)
+        tokens = read_tokens(clip.canvas)
         assert all(subject.asr.parts.vocabulary.bytes_of(token) for token in tokens)
         assert list(clip.starts) == sorted(clip.starts)
         assert len(clip.starts) in (0, len(tokens))

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffusion_asr.decoding.canvas import Slots, grid
-from diffusion_asr.decoding.denoiser import CanvasDenoiser, PreparedState, pooled, time_buckets
+from diffusion_asr.decoding.canvas import Slots, make_slots
+from diffusion_asr.decoding.denoiser import CanvasDenoiser, PreparedState, bucket_times, pool_states
 from tests.support.tiny import WIDTH, denoiser, memory
 
 SIZE = 40
@@ -97,7 +97,7 @@ def test_position_in_time_matters(model: CanvasDenoiser) -> None:
     """The same tokens and slots, told to be a second later, hear something else."""
     with torch.inference_mode():
         heard = memory([200])
-        slots = grid(heard, 4)
+        slots = make_slots(heard, 4)
         here = Slots(slots.times[:, :25], slots.mask[:, :25])
         later = Slots(here.times + 100, here.mask)
         first, second = (
@@ -146,18 +146,18 @@ def test_null_bias_is_added_to_null_alone(model: CanvasDenoiser) -> None:
 def test_pooled_means_hold_real_states_only() -> None:
     states = torch.tensor([[1.0, 3.0, 5.0], [2.0, 7.0, 9.0]])[..., None]
     mask = torch.tensor([[True, True, True], [True, False, False]])
-    means, used = pooled(states, mask, 2)
+    means, used = pool_states(states, mask, 2)
     assert means[..., 0].tolist() == [[2.0, 5.0], [2.0, 0.0]]
     assert used.tolist() == [[True, True], [True, False]]
 
 
 def test_time_buckets_are_in_order_and_tell_before_from_after() -> None:
-    found = time_buckets(torch.arange(-1500, 1501), 32).tolist()
+    found = bucket_times(torch.arange(-1500, 1501), 32).tolist()
     assert found == sorted(found)
     assert found[0] == 0
     assert found[-1] == 31
     assert found[1499] < found[1500]
-    assert time_buckets(torch.tensor([-(10**6), 10**6]), 32).tolist() == [0, 31]
+    assert bucket_times(torch.tensor([-(10**6), 10**6]), 32).tolist() == [0, 31]
 
 
 def test_unknown_language_is_refused(model: CanvasDenoiser) -> None:

@@ -7,7 +7,7 @@ import itertools
 import pytest
 import torch
 
-from diffusion_asr.decoding.canvas import tokens_of
+from diffusion_asr.decoding.canvas import read_tokens
 from diffusion_asr.decoding.diffusion import DiffusionDecoder
 from diffusion_asr.decoding.drafting import Draft, write_draft
 from diffusion_asr.decoding.options import DecodingOptions
@@ -55,7 +55,7 @@ def test_a_text_s_chance_is_that_of_all_its_canvases(text: list[int]) -> None:
     total = sum(
         float(torch.stack([rows[slot, place] for slot, place in enumerate(canvas)]).prod())
         for canvas in itertools.product(range(len(PIECES)), repeat=SLOTS)
-        if tokens_of(PIECES[list(canvas)]) == text
+        if read_tokens(PIECES[list(canvas)]) == text
     )
     (found,) = made.text_chances([text])
     assert found == pytest.approx(torch.tensor(total).log().item(), abs=1e-3)

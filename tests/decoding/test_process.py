@@ -12,7 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from diffusion_asr.decoding.canvas import Slots, tokens_of
+from diffusion_asr.decoding.canvas import Slots, read_tokens
 from diffusion_asr.decoding.options import DecodingOptions
 from diffusion_asr.decoding.process import (
     DenoisedRows,
@@ -20,12 +20,12 @@ from diffusion_asr.decoding.process import (
     SlotNoise,
     StableAndSure,
     TextRepeats,
-    accept,
-    corrupt,
+    accept_slots,
+    compute_entropy,
+    corrupt_canvas,
     denoise_canvas,
-    entropy_of,
-    given_canvas,
-    noisy_or_null,
+    draw_first_canvases,
+    read_given_canvas,
 )
 
 SIZE = 11
@@ -134,7 +134,7 @@ def row(rows: DenoisedRows, n: int, slots: int) -> tuple[list[int], list[float],
 @settings(max_examples=200, deadline=None)
 @given(entropies, bounds)
 def test_accept_respects_the_bound(entropy: Tensor, bound: float) -> None:
-    kept = accept(entropy, bound)
+    kept = accept_slots(entropy, bound)
     assert kept.dtype == torch.bool
     assert kept.shape == entropy.shape
     assert kept.any()
@@ -146,7 +146,7 @@ def test_accept_respects_the_bound(entropy: Tensor, bound: float) -> None:
 @settings(max_examples=200, deadline=None)
 @given(entropies, bounds)
 def test_accept_leaves_out_no_slot_that_fits(entropy: Tensor, bound: float) -> None:
-    kept = accept(entropy, bound)
+    kept = accept_slots(entropy, bound)
     assume(not bool(kept.all()))
     assert entropy[kept].sum() > bound
 
@@ -154,7 +154,7 @@ def test_accept_leaves_out_no_slot_that_fits(entropy: Tensor, bound: float) -> N
 @settings(max_examples=200, deadline=None)
 @given(entropies, bounds, bounds)
 def test_a_larger_bound_accepts_no_less(entropy: Tensor, a: float, b: float) -> None:
-    small, large = accept(entropy, min(a, b)), accept(entropy, max(a, b))
+    small, large = accept_slots(entropy, min(a, b)), accept_slots(entropy, max(a, b))
     assert not (small & ~large).any()
 
 
@@ -163,23 +163,23 @@ def test_a_larger_bound_accepts_no_less(entropy: Tensor, a: float, b: float) -> 
 def test_padding_does_not_change_acceptance(entropy: Tensor, bound: float, more: int) -> None:
     """Padding is infinitely uncertain."""
     padded = torch.cat([entropy, torch.full((more,), float("inf"))])
-    kept = accept(torch.stack([padded, padded.roll(1)]), bound)
-    assert torch.equal(kept[0, : len(entropy)], accept(entropy, bound))
+    kept = accept_slots(torch.stack([padded, padded.roll(1)]), bound)
+    assert torch.equal(kept[0, : len(entropy)], accept_slots(entropy, bound))
     assert not kept[0, len(entropy) :].any()
 
 
 def test_a_bound_of_nothing_accepts_one_slot() -> None:
-    assert accept(torch.tensor([0.3, 0.1, 0.2]), 0.0).tolist() == [False, True, False]
+    assert accept_slots(torch.tensor([0.3, 0.1, 0.2]), 0.0).tolist() == [False, True, False]
 
 
 def test_padding_does_not_change_acceptance_of_equals() -> None:
     entropy = torch.full((2,), 0.5)
     padded = torch.cat([entropy, torch.full((15,), float("inf"))])
-    assert torch.equal(accept(padded, 0.0)[:2], accept(entropy, 0.0))
+    assert torch.equal(accept_slots(padded, 0.0)[:2], accept_slots(entropy, 0.0))
 
 
 def test_accept_keeps_no_slot_over_a_surer_one() -> None:
-    assert accept(torch.tensor([1.0, 1e-10, 1e-10]), 0.0).tolist() == [False, True, False]
+    assert accept_slots(torch.tensor([1.0, 1e-10, 1e-10]), 0.0).tolist() == [False, True, False]
 
 
 # --- noise -------------------------------------------------------------------------------------------------
@@ -233,7 +233,7 @@ def test_the_forward_process_noises_a_share_of_the_slots() -> None:
     clean = torch.full((400, 50), 9)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        noisy, chosen = corrupt(clean, torch.full((400, 1), 0.3), 8)
+        noisy, chosen = corrupt_canvas(clean, torch.full((400, 1), 0.3), 8)
     assert torch.equal(noisy == 9, ~chosen)
     assert float(chosen.float().mean()) == pytest.approx(0.3, abs=0.02)
     assert noisy[chosen].bincount(minlength=8).min() > 0.8 * chosen.sum() / 8
@@ -242,7 +242,7 @@ def test_the_forward_process_noises_a_share_of_the_slots() -> None:
 def test_some_clips_start_from_null_in_training() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        canvases = noisy_or_null(2000, 30, SIZE, 0.25)
+        canvases = draw_first_canvases(2000, 30, SIZE, 0.25)
     null = ~canvases.any(-1)
     assert float(null.float().mean()) == pytest.approx(0.25, abs=0.03)
     assert set(canvases[~null].flatten().tolist()) == set(range(SIZE))
@@ -253,18 +253,18 @@ def test_some_clips_start_from_null_in_training() -> None:
 
 def test_a_given_canvas_is_filled_up_with_nulls() -> None:
     options = DecodingOptions(start=((3, 0, 5), (7,)))
-    found = [given_canvas(options, clip, 4) for clip in (0, 1)]
+    found = [read_given_canvas(options, clip, 4) for clip in (0, 1)]
     assert [None if c is None else c.tolist() for c in found] == [[[3, 0, 5, 0]], [[7, 0, 0, 0]]]
     for start in ("null", "noise"):
-        assert given_canvas(DecodingOptions(start=start), 0, 4) is None
+        assert read_given_canvas(DecodingOptions(start=start), 0, 4) is None
 
 
 def test_canvases_that_do_not_fit_are_refused() -> None:
     options = DecodingOptions(start=((3, 0, 5),))
     with pytest.raises(ValueError, match="start holds 1 canvases: give one for each clip"):
-        given_canvas(options, 1, 4)
+        read_given_canvas(options, 1, 4)
     with pytest.raises(ValueError, match="start's canvas 0 has 3 slots, the clip 2: give no more"):
-        given_canvas(options, 0, 2)
+        read_given_canvas(options, 0, 2)
 
 
 # --- the loop ----------------------------------------------------------------------------------------------
@@ -293,7 +293,7 @@ def test_early_exit_is_never_after_the_limit(clips: Clips, most: int, bound: flo
         assert torch.equal(trace[-1].predicted, found.canvas[n, :slots])
         assert torch.equal(trace[-1].confidence, found.confidence[n, :slots])
         assert bool(((trace[-1].confidence > 0) & (trace[-1].confidence <= 1)).all())
-        texts = [tokens_of(step.predicted) for step in trace]
+        texts = [read_tokens(step.predicted) for step in trace]
         assert all(a != b for a, b in pairwise(texts[:-1]))  # it would have left earlier
         assert passes == most or texts[-1] == texts[-2]
 
@@ -438,6 +438,6 @@ def test_stable_and_sure_needs_both() -> None:
 def test_entropy_is_that_of_the_distribution() -> None:
     logits = torch.randn(3, 5, 7, generator=torch.Generator().manual_seed(0))
     expected = torch.distributions.Categorical(logits=logits).entropy()  # type: ignore[no-untyped-call]
-    torch.testing.assert_close(entropy_of(logits), expected)
+    torch.testing.assert_close(compute_entropy(logits), expected)
     one = torch.tensor([0.0, -torch.inf])
-    assert float(entropy_of(one)) == 0.0
+    assert float(compute_entropy(one)) == 0.0

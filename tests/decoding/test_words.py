@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diffusion_asr.decoding.calibration import RAMP, Calibration
-from diffusion_asr.decoding.canvas import tokens_of
+from diffusion_asr.decoding.canvas import read_tokens
 from diffusion_asr.decoding.decoder import Decoded
-from diffusion_asr.decoding.words import TAIL, to_words, tokens
+from diffusion_asr.decoding.words import TAIL, build_words, list_tokens
 from diffusion_asr.text.spacing import join_words
 from diffusion_asr.text.vocabulary import Vocabulary
 from diffusion_asr.transcript import Word
@@ -44,7 +44,7 @@ def real() -> Vocabulary:
 
 
 def words_of(clip: Decoded, vocabulary: Vocabulary) -> tuple[Word, ...]:
-    return to_words(clip, SLOT * len(clip.canvas), vocabulary, Calibration())
+    return build_words(clip, SLOT * len(clip.canvas), vocabulary, Calibration())
 
 
 def spoken(text: str, language: str, vocabulary: Vocabulary, hold: int = 1) -> list[str]:
@@ -56,7 +56,7 @@ def spoken(text: str, language: str, vocabulary: Vocabulary, hold: int = 1) -> l
 def rejoined(text: str, language: str, vocabulary: Vocabulary) -> tuple[str, str]:
     """What the words say, and what the tokens say."""
     canvas = canvas_of(vocabulary.encode(text, language))
-    heard = vocabulary.decode(tokens_of(canvas))
+    heard = vocabulary.decode(read_tokens(canvas))
     return join_words(words_of(decoded(canvas), vocabulary)), heard
 
 
@@ -109,7 +109,7 @@ def test_spaces_alone_are_no_words(vocabulary: Vocabulary) -> None:
 def test_a_token_spans_its_run_and_is_as_sure_as_its_surest_slot(vocabulary: Vocabulary) -> None:
     a, b = vocabulary.encode("xy", "en")[-2:]
     clip = decoded(torch.tensor([0, a, a, 0, a, b, b]), torch.tensor([0.9, 0.2, 0.5, 0.9, 0.3, 0.4, 0.1]))
-    found = [(t.data, t.first, t.last, round(t.probability, 6)) for t in tokens(clip, vocabulary)]
+    found = [(t.data, t.first, t.last, round(t.probability, 6)) for t in list_tokens(clip, vocabulary)]
     assert found == [(b"x", 1, 2, 0.5), (b"x", 4, 4, 0.3), (b"y", 5, 6, 0.4)]
 
 
@@ -156,7 +156,7 @@ def test_a_lag_moves_words_but_not_the_first_and_none_beyond_the_clip(vocabulary
     canvas = canvas_of([n for _ in range(20) for n in vocabulary.encode("the", "en")], 3)
     clip, seconds = decoded(canvas), SLOT * len(canvas)
     scales = (Calibration(), Calibration(lag=0.4))
-    plain, late = (to_words(clip, seconds, vocabulary, scale) for scale in scales)
+    plain, late = (build_words(clip, seconds, vocabulary, scale) for scale in scales)
     assert [w.text for w in plain] == [w.text for w in late]
     moved = [b.start - a.start for a, b in zip(plain, late, strict=True)]
     assert moved[0] == 0.0
@@ -171,7 +171,7 @@ def test_words_start_where_they_are_told_to_and_end_before_the_next(real: Vocabu
     one, two, three = (real.encode(text, "en")[0] for text in (" one", " two", " three"))
     canvas = torch.tensor([0, one, 0, 0, two, 0, 0, 0, three, 0])
     told = decoded(canvas, 1.0, starts=(0.05, 0.1, 0.72))
-    found = to_words(told, 0.8, real, Calibration(lag=0.3))
+    found = build_words(told, 0.8, real, Calibration(lag=0.3))
     assert [word.start for word in found] == [0.05, 0.1, 0.72]
     assert all(a.end <= b.start for a, b in pairwise(found))
     assert all(word.start <= word.end <= 0.8 for word in found)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from diffusion_asr.diffusion_gemma.backbone import BackboneConfig, build, fill, stored
+from diffusion_asr.diffusion_gemma.backbone import BackboneConfig, build_backbone, fill_backbone, pack_state
 from diffusion_asr.diffusion_gemma.denoiser import Canvas, DiffusionGemmaDenoiser
-from diffusion_asr.diffusion_gemma.projector import AudioProjector, ProjectorConfig, published
-from diffusion_asr.diffusion_gemma.prompt import ANY, Prompt, PromptRows, scatter
+from diffusion_asr.diffusion_gemma.projector import AudioProjector, ProjectorConfig, make_published
+from diffusion_asr.diffusion_gemma.prompt import ANY, Prompt, PromptRows, scatter_audio
 from diffusion_asr.errors import LanguageError, ModelError
 from tests.support import gemma_tiny
 from tests.support.gemma_tiny import denoise
@@ -98,7 +98,8 @@ def test_a_time_canvas_stands_at_its_audio() -> None:
 
 @pytest.mark.parametrize("frames", [1, 2, 7, 8, 9, 40])
 @pytest.mark.parametrize(
-    "config", [published(WIDTH, 24, 32), ProjectorConfig(((WIDTH, 24, 8, 4),), (24, 28, 32), normed=False)]
+    "config",
+    [make_published(WIDTH, 24, 32), ProjectorConfig(((WIDTH, 24, 8, 4),), (24, 28, 32), normed=False)],
 )
 def test_projector_counts(config: ProjectorConfig, frames: int) -> None:
     heard, counts = AudioProjector(config)(memory([frames, 50]))
@@ -109,12 +110,12 @@ def test_projector_counts(config: ProjectorConfig, frames: int) -> None:
 
 
 def test_thirty_seconds_are_188_embeddings() -> None:
-    _, counts = AudioProjector(published(WIDTH, 8, 8))(memory([1500]))
+    _, counts = AudioProjector(make_published(WIDTH, 8, 8))(memory([1500]))
     assert counts.tolist() == [188]
 
 
 def test_projector_equals_padded_convolutions() -> None:
-    projector = AudioProjector(published(WIDTH, 24, 32))
+    projector = AudioProjector(make_published(WIDTH, 24, 32))
     x = memory([41]).states.transpose(1, 2)
     for conv in projector.convolutions:
         assert isinstance(conv, torch.nn.Conv1d)
@@ -131,7 +132,10 @@ class TestWrong:
     def test_embedding_width(self) -> None:
         with pytest.raises(ModelError, match="writes 31 values, the backbone reads 32"):
             DiffusionGemmaDenoiser(
-                build(gemma_tiny.SIZES), AudioProjector(published(WIDTH, 8, 31)), gemma_tiny.PROMPT, "token"
+                build_backbone(gemma_tiny.SIZES),
+                AudioProjector(make_published(WIDTH, 8, 31)),
+                gemma_tiny.PROMPT,
+                "token",
             )
 
     def test_vocabulary(self) -> None:
@@ -150,7 +154,7 @@ class TestWrong:
         ids = torch.tensor([[2, 5, 5, 6], [2, 5, 6, 0]])
         rows = PromptRows(ids, torch.ones_like(ids, dtype=torch.bool), torch.tensor([1, 1]))
         with pytest.raises(ModelError, match=r"\[2, 1\] audio slots for \[2, 2\]"):
-            scatter(torch.zeros(2, 4, 3), rows, 5, torch.ones(2, 2, 3), torch.tensor([2, 2]))
+            scatter_audio(torch.zeros(2, 4, 3), rows, 5, torch.ones(2, 2, 3), torch.tensor([2, 2]))
 
     def test_language(self) -> None:
         prompt = Prompt(5, {"en": (2,)}, {"en": (6,)})
@@ -160,17 +164,17 @@ class TestWrong:
             prompt.rows(torch.tensor([3]), ["en", "en"])
 
     def test_weights(self) -> None:
-        tensors = stored(build(gemma_tiny.SIZES))
+        tensors = pack_state(build_backbone(gemma_tiny.SIZES))
         removed = next(iter(tensors))
         tensors["extra"] = tensors.pop(removed)
         with pytest.raises(ModelError, match=rf"(?s)extra: .*expected missing.*{removed}: missing"):
-            fill(build(gemma_tiny.SIZES), tensors)
+            fill_backbone(build_backbone(gemma_tiny.SIZES), tensors)
 
 
 def test_stored_weights_are_the_whole_model() -> None:
     model, other = gemma_tiny.denoiser(seed=1), gemma_tiny.denoiser(seed=2)
     other.projector.load_state_dict(model.projector.state_dict())
-    fill(other.backbone, {name: value.clone() for name, value in stored(model.backbone).items()})
+    fill_backbone(other.backbone, {name: value.clone() for name, value in pack_state(model.backbone).items()})
     logits = []
     for each in (model, other):
         state = each.prepare(memory([64]), ["en"])

@@ -57,13 +57,13 @@ def test_transcribes_like_every_recogniser(folder: Path) -> None:
 def test_projector_is_canvas_bases_slot_acoustics() -> None:
     """At full width the projector hears in each slot what canvas-base's slots are told."""
     from diffusion_asr.acoustics.encoder import AcousticMemory
-    from diffusion_asr.decoding.canvas import grid
+    from diffusion_asr.decoding.canvas import make_slots
 
     base = canvas_denoiser(load_parts("canvas-base")).float()
     model = new_tiny(base, **{**SMALL, "d_model": 512})
     states = torch.randn(1, 50, 512, generator=torch.Generator().manual_seed(1))
     memory = AcousticMemory(states, torch.ones(1, 50, dtype=torch.bool), 50.0)
-    theirs = base.acoustics(states, grid(memory, base.config.slot_frames))[0]
+    theirs = base.acoustics(states, make_slots(memory, base.config.slot_frames))[0]
     mine = model.projector(memory)[0][0]
     # Another basis and scale, the same geometry.
     alike = torch.nn.functional.cosine_similarity(

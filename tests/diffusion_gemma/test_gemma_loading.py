@@ -23,7 +23,7 @@ from diffusion_asr.diffusion_gemma import layout, lora, resources
 from diffusion_asr.diffusion_gemma.decoder import GemmaDecoder
 from diffusion_asr.diffusion_gemma.denoiser import GemmaState
 from diffusion_asr.diffusion_gemma.hub import Hub
-from diffusion_asr.diffusion_gemma.loading import LoadOptions, load
+from diffusion_asr.diffusion_gemma.loading import LoadOptions, load_adapter
 from diffusion_asr.diffusion_gemma.toolkit import DiffusionGemmaForBlockDiffusion
 from tests.support.gemma_published import Published, loaded, published_system
 from tests.support.gemma_tiny import denoise
@@ -54,16 +54,16 @@ def test_round_trip(system: Published, tmp_path: Path) -> None:
     """Loaded, saved and loaded again it computes the same; without its LoRA it does not."""
     from diffusion_asr.diffusion_gemma.loading import save_adapter
 
-    whole = load(str(system.adapter), LoadOptions())
+    whole = load_adapter(str(system.adapter), LoadOptions())
     before = logits(whole.denoiser)
     save_adapter(tmp_path, whole.denoiser, whole.settings)
     for file in ("projector.safetensors", "adapter_model.safetensors"):
         first, second = load_file(system.adapter / file), load_file(tmp_path / file)
         assert first.keys() == second.keys()
         assert all(torch.equal(first[name], second[name]) for name in first)
-    assert torch.equal(logits(load(str(tmp_path), LoadOptions()).denoiser), before)
+    assert torch.equal(logits(load_adapter(str(tmp_path), LoadOptions()).denoiser), before)
     (tmp_path / "adapter_model.safetensors").unlink()
-    assert not torch.allclose(logits(load(str(tmp_path), LoadOptions()).denoiser), before, atol=1e-2)
+    assert not torch.allclose(logits(load_adapter(str(tmp_path), LoadOptions()).denoiser), before, atol=1e-2)
 
 
 def test_other_names_are_told_by_shape(system: Published, adapter: Path) -> None:
@@ -82,7 +82,7 @@ def test_other_names_are_told_by_shape(system: Published, adapter: Path) -> None
     for file in adapter.glob("*.safetensors"):
         file.unlink()
     save_file(tensors, adapter / "trained.safetensors")
-    assert torch.equal(logits(load(str(adapter), LoadOptions()).denoiser), logits(loaded(system)))
+    assert torch.equal(logits(load_adapter(str(adapter), LoadOptions()).denoiser), logits(loaded(system)))
 
 
 def test_peft_computes_the_same(system: Published, tmp_path: Path) -> None:
@@ -150,20 +150,20 @@ class TestRefused:
     def test_pointer_file(self, adapter: Path) -> None:
         (adapter / "projector.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
         with pytest.raises(ModelError, match="pointer"):
-            layout.headers(adapter)
+            layout.read_headers(adapter)
 
     def test_cut_off_file(self, adapter: Path) -> None:
         file = adapter / "projector.safetensors"
         file.write_bytes(file.read_bytes()[:-10])
         with pytest.raises(ModelError, match=r"projector.safetensors: \d+ bytes instead of \d+"):
-            layout.headers(adapter)
+            layout.read_headers(adapter)
 
     def test_unknown_tensors_are_listed(self, adapter: Path) -> None:
         save_file({"speaker.table": torch.zeros(3, 4, 5, 6)}, adapter / "more.safetensors")
         with pytest.raises(
             ModelError, match=r"(?s)no projector.*more.safetensors: speaker.table \[3, 4, 5, 6\]"
         ):
-            load(str(adapter), LoadOptions())
+            load_adapter(str(adapter), LoadOptions())
 
     def test_missing_lora_layers_are_listed(self, adapter: Path) -> None:
         file = adapter / "adapter_model.safetensors"
@@ -172,19 +172,19 @@ class TestRefused:
         del tensors[gone]
         save_file(tensors, file)
         with pytest.raises(ModelError, match="decoder layer 1 q_proj lora_B: missing"):
-            load(str(adapter), LoadOptions())
+            load_adapter(str(adapter), LoadOptions())
 
     def test_unstated_alpha(self, adapter: Path) -> None:
         config = json.loads((adapter / "config.json").read_text())
         del config["lora_alpha"]
         (adapter / "config.json").write_text(json.dumps(config))
         with pytest.raises(ModelError, match="lora_alpha"):
-            load(str(adapter), LoadOptions())
-        load(str(adapter), LoadOptions(settings={"lora_alpha": 6.0}))
+            load_adapter(str(adapter), LoadOptions())
+        load_adapter(str(adapter), LoadOptions(settings={"lora_alpha": 6.0}))
 
     def test_unknown_settings(self, adapter: Path) -> None:
         with pytest.raises(ModelError, match=r"settings: .*there are backbone"):
-            load(str(adapter), LoadOptions(settings={"alpha": 1}))
+            load_adapter(str(adapter), LoadOptions(settings={"alpha": 1}))
 
     def test_another_backbone(self, system: Published, adapter: Path, tmp_path: Path) -> None:
         other = Path(shutil.copytree(system.backbone, tmp_path / "other"))
@@ -192,26 +192,26 @@ class TestRefused:
         config["text_config"]["hidden_size"] = 48
         (other / "config.json").write_text(json.dumps(config))
         with pytest.raises(ModelError, match=r"adapter writes 32 values, the backbone .* reads 48"):
-            load(str(adapter), LoadOptions(backbone=str(other)))
+            load_adapter(str(adapter), LoadOptions(backbone=str(other)))
 
     def test_another_encoder(self, system: Published, adapter: Path, tmp_path: Path) -> None:
         other = Path(shutil.copytree(system.encoder, tmp_path / "other"))
         config = json.loads((other / "config.json").read_text()) | {"d_model": 768}
         (other / "config.json").write_text(json.dumps(config))
         with pytest.raises(ModelError, match="width 16, other gives 768"):
-            load(str(adapter), LoadOptions(encoder=str(other)))
+            load_adapter(str(adapter), LoadOptions(encoder=str(other)))
 
     def test_too_little_memory(self, adapter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Before any weight is read."""
-        monkeypatch.setattr(resources, "available", lambda device: 1000)
+        monkeypatch.setattr(resources, "measure_room", lambda device: 1000)
         monkeypatch.setattr(DiffusionGemmaForBlockDiffusion, "from_pretrained", None)
         with pytest.raises(ModelError, match=r"GB on cpu, 0.0 GB are free"):
-            load(str(adapter), LoadOptions(device="cpu"))
+            load_adapter(str(adapter), LoadOptions(device="cpu"))
 
     def test_offline(self, adapter: Path, tmp_path: Path) -> None:
         hub = Hub(offline=True, cache=str(tmp_path))
         with pytest.raises(ModelError, match=r"google/none@abc was not fetched before and offline is set"):
-            load(str(adapter), LoadOptions(backbone="google/none@abc", hub=hub))
+            load_adapter(str(adapter), LoadOptions(backbone="google/none@abc", hub=hub))
 
     def test_misspelt_folder(self, tmp_path: Path) -> None:
         with pytest.raises(ModelError, match="neither a folder nor"):
@@ -251,7 +251,7 @@ def test_a_gated_backbone_says_what_to_do(adapter: Path, hub: Hub) -> None:
     with pytest.raises(
         ModelError, match=r"accept its terms at https://huggingface.co/google/gated.*hf auth login"
     ):
-        load(str(adapter), LoadOptions(backbone="google/gated", hub=hub))
+        load_adapter(str(adapter), LoadOptions(backbone="google/gated", hub=hub))
 
 
 def test_a_name_that_no_hub_knows(hub: Hub) -> None:

@@ -16,7 +16,7 @@ from diffusion_asr.meeting.attribution import Turn
 from diffusion_asr.meeting.lazy_recognizer import LazyRecognizer
 from tests.support.gemma_published import Published, published_system
 
-SAMPLES = audio.read(Path(__file__).parents[1] / "data/en-arctic_a0239_1592711579.flac")
+SAMPLES = audio.read_audio(Path(__file__).parents[1] / "data/en-arctic_a0239_1592711579.flac")
 HALF = len(SAMPLES) / audio.SAMPLE_RATE / 2
 TURNS = KnownTurns(Diarization((Turn(0.0, HALF, "Ann"), Turn(HALF, 2 * HALF, "Ben"))), "known")
 

@@ -12,10 +12,10 @@ from diffusion_asr.diffusion_gemma.denoiser import DiffusionGemmaDenoiser
 from diffusion_asr.diffusion_gemma.objective import (
     LossOptions,
     TokenBatch,
-    autoregressive_loss,
-    heard_loss,
-    losses,
-    noise_level,
+    compute_autoregressive_loss,
+    compute_ctc_loss,
+    compute_losses,
+    draw_noise_level,
 )
 from diffusion_asr.errors import ModelError
 from tests.support import gemma_tiny
@@ -42,7 +42,7 @@ def test_canvases_end_and_are_padded() -> None:
 
 def test_noise_is_high_more_often() -> None:
     torch.manual_seed(0)
-    level = noise_level(20_000, 0.05)
+    level = draw_noise_level(20_000, 0.05)
     assert 0.05 <= float(level.min()) < 0.06
     assert 0.99 < float(level.max()) <= 1
     assert float((level > 0.5).float().mean()) == pytest.approx(math.sqrt(0.5 / 0.95), abs=0.02)
@@ -53,7 +53,7 @@ def autoregressive(model: DiffusionGemmaDenoiser, rows: list[int]) -> float:
     state = model.prepare(memory([LENGTHS[n] for n in rows]), languages)
     texts = TokenBatch.of([TEXTS[n] for n in rows], 12, end=1, pad=0)
     prompts = model.prompt.rows(state.counts, languages)
-    return float(autoregressive_loss(model, prompts, state, texts))
+    return float(compute_autoregressive_loss(model, prompts, state, texts))
 
 
 def test_next_tokens_do_not_depend_on_padding() -> None:
@@ -86,18 +86,18 @@ def test_heard_loss_is_ctc_for_each_token() -> None:
                 torch.tensor([len(text)]), reduction="sum",
             )
         )  # fmt: skip
-    found = heard_loss(model, state.heard, state.counts, batch(), blank=0)
+    found = compute_ctc_loss(model, state.heard, state.counts, batch(), blank=0)
     assert float(found) == pytest.approx(total / 8, rel=1e-4)
 
 
 def test_only_projector_and_both_stacks_adapters_are_moved() -> None:
     model = gemma_tiny.denoiser()
-    lora.adapt(model.backbone, 2, 4.0)
-    for _, module in lora.adapters(model.backbone):
+    lora.add_adapters(model.backbone, 2, 4.0)
+    for _, module in lora.list_adapters(model.backbone):
         torch.nn.init.normal_(module.lora_B.weight, std=0.1)
     model.projector.requires_grad_(True)
     torch.manual_seed(1)
-    parts = losses(model, memory(LENGTHS), LANGUAGES, batch(), LossOptions())
+    parts = compute_losses(model, memory(LENGTHS), LANGUAGES, batch(), LossOptions())
     assert set(parts) == {"diffusion", "autoregressive", "ctc"}
     torch.stack(list(parts.values())).sum().backward()  # type: ignore[no-untyped-call]
     moved = {n for n, w in model.named_parameters() if w.grad is not None and bool(w.grad.any())}
@@ -111,7 +111,7 @@ def test_only_projector_and_both_stacks_adapters_are_moved() -> None:
 
 def test_without_ctc_the_heads_say_is_not_trained() -> None:
     model = gemma_tiny.denoiser()
-    parts = losses(
+    parts = compute_losses(
         model, memory(LENGTHS), LANGUAGES, batch(), LossOptions(autoregressive=0, ctc=0, conditioned=0)
     )
     assert set(parts) == {"diffusion"}

@@ -8,7 +8,13 @@ from typing import Any
 
 import pytest
 
-from diffusion_asr.meeting.attribution import Turn, attribute, attribute_words, exclusive, split
+from diffusion_asr.meeting.attribution import (
+    Turn,
+    attribute_words,
+    find_speakers,
+    make_exclusive,
+    split_segment,
+)
 from diffusion_asr.transcript import Segment, Transcript, Word
 
 AB = (Turn(0.0, 2.0, "A"), Turn(3.0, 5.0, "B"))
@@ -19,7 +25,7 @@ def words(*spans: tuple[float, float]) -> tuple[Word, ...]:
 
 
 def who(spans: list[tuple[float, float]], turns: Iterable[Turn], **options: Any) -> list[str | None]:
-    return [a.speaker for a in attribute(words(*spans), turns, **options)]
+    return [a.speaker for a in find_speakers(words(*spans), turns, **options)]
 
 
 def test_a_word_belongs_to_who_talks_longest_in_it() -> None:
@@ -50,7 +56,7 @@ def test_words_without_length_and_very_short_turns() -> None:
 
 
 def test_confidence_is_the_share_of_the_word_and_overlap_is_marked() -> None:
-    inside, half, near = attribute(
+    inside, half, near = find_speakers(
         words((0.5, 1.0), (1.8, 2.2), (2.25, 2.4)), AB, overlapping=[*AB, Turn(0, 0.6, "C")]
     )
     assert (inside.confidence, inside.overlapped) == (1.0, True)
@@ -59,7 +65,7 @@ def test_confidence_is_the_share_of_the_word_and_overlap_is_marked() -> None:
 
 
 def test_who_talks_first_keeps_the_floor_in_the_exclusive_view() -> None:
-    turns = exclusive([Turn(0, 4, "A"), Turn(1, 2, "B"), Turn(3, 6, "C")])
+    turns = make_exclusive([Turn(0, 4, "A"), Turn(1, 2, "B"), Turn(3, 6, "C")])
     assert turns == [Turn(0, 4, "A"), Turn(4, 6, "C")]
 
 
@@ -92,16 +98,16 @@ def test_a_segment_without_words_goes_whole_to_its_main_speaker() -> None:
 
 def test_joining_refuses_nonsense() -> None:
     with pytest.raises(ValueError, match="limit"):
-        attribute([], AB, limit=-1)
+        find_speakers([], AB, limit=-1)
     with pytest.raises(ValueError, match=r"shorter|longer"):
-        split(Segment(0, 1, "a", words((0, 1))), [])
+        split_segment(Segment(0, 1, "a", words((0, 1))), [])
 
 
 def test_joining_an_hour_takes_well_under_a_second() -> None:
     turns = [Turn(n * 2.0, n * 2.0 + 1.9, f"S{n % 5}") for n in range(1800)]
     spoken = words(*[(n * 0.36, n * 0.36 + 0.3) for n in range(10_000)])
     begun = time.perf_counter()
-    found = attribute(spoken, turns)
+    found = find_speakers(spoken, turns)
     assert time.perf_counter() - begun < 1.0
     assert all(
         a.speaker == f"S{int(w.start // 2) % 5}"

@@ -7,28 +7,33 @@ from dataclasses import replace
 import pytest
 
 from diffusion_asr.errors import DiffusionASRError, ToolkitMissingError
-from diffusion_asr.meeting import Diarization, DiarizationError, SpeakerCount, offline_diarizer
+from diffusion_asr.meeting import Diarization, DiarizationError, SpeakerCount, make_offline_diarizer
 from diffusion_asr.meeting.attribution import Turn
-from diffusion_asr.meeting.diarizer import merged, tidied
-from diffusion_asr.toolkits import adapters
+from diffusion_asr.meeting.diarizer import merge_turns, tidy_diarization
+from diffusion_asr.toolkits import list_adapters
 
 
 def test_speakers_of_one_name_are_one_and_names_that_look_alike_stay_two() -> None:
-    same = tidied(Diarization((Turn(0, 3, "A"), Turn(2, 5, "A"), Turn(4, 6, "B"))), 10.0)
+    same = tidy_diarization(Diarization((Turn(0, 3, "A"), Turn(2, 5, "A"), Turn(4, 6, "B"))), 10.0)
     assert same.turns == (Turn(0, 5, "A"), Turn(4, 6, "B"))
     assert same.exclusive == (Turn(0, 5, "A"), Turn(5, 6, "B"))
-    alike = tidied(Diarization((Turn(0, 1, "Ann Lee"), Turn(1, 2, "Ann_Lee"), Turn(2, 3, "unknown"))), 10.0)
+    alike = tidy_diarization(
+        Diarization((Turn(0, 1, "Ann Lee"), Turn(1, 2, "Ann_Lee"), Turn(2, 3, "unknown"))), 10.0
+    )
     assert [t.speaker for t in alike.turns] == ["Ann Lee", "Ann_Lee_2", "unknown_2"]
 
 
 def test_turns_that_touch_are_joined_even_with_others_between() -> None:
-    assert merged([Turn(0, 4, "A"), Turn(1, 2, "B"), Turn(3, 6, "A")]) == [Turn(0, 6, "A"), Turn(1, 2, "B")]
+    assert merge_turns([Turn(0, 4, "A"), Turn(1, 2, "B"), Turn(3, 6, "A")]) == [
+        Turn(0, 6, "A"),
+        Turn(1, 2, "B"),
+    ]
 
 
 @pytest.mark.parametrize("moment", [float("nan"), float("inf")])
 def test_impossible_times_are_told(moment: float) -> None:
     with pytest.raises(DiarizationError, match="Ann"):
-        tidied(Diarization((Turn(0.0, moment, "Ann"),)), 10.0)
+        tidy_diarization(Diarization((Turn(0.0, moment, "Ann"),)), 10.0)
 
 
 @pytest.mark.parametrize(
@@ -42,11 +47,11 @@ def test_impossible_numbers_of_speakers_are_told(counts: tuple[int | None, ...],
 
 @pytest.fixture
 def no_pyannote(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = [replace(a, version=None) for a in adapters()]
+    found = [replace(a, version=None) for a in list_adapters()]
     monkeypatch.setattr("diffusion_asr.meeting.offline.adapters", lambda: found)
 
 
 @pytest.mark.usefixtures("no_pyannote")
 def test_without_pyannote_the_remedies_are_told() -> None:
     with pytest.raises(ToolkitMissingError, match=r"pip install 'diffusion-asr\[pyannote\]'.*--rttm"):
-        offline_diarizer()
+        make_offline_diarizer()

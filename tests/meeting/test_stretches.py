@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diffusion_asr.meeting.attribution import Turn, TurnIndex
-from diffusion_asr.meeting.stretches import stretches
+from diffusion_asr.meeting.stretches import cut_stretches
 
 
 @st.composite
@@ -23,7 +23,7 @@ def floors(draw: st.DrawFn) -> list[Turn]:
 
 @given(floors(), st.floats(0, 5), st.floats(0.1, 10))
 def test_a_window_is_cut_without_gaps_or_crumbs(turns: list[Turn], start: float, length: float) -> None:
-    found = stretches(TurnIndex(turns), turns, start, start + length, 0.5)
+    found = cut_stretches(TurnIndex(turns), turns, start, start + length, 0.5)
     assert (found[0].start, found[-1].end) == (start, start + length)
     for a, b in pairwise(found):
         assert a.end == b.start
@@ -34,5 +34,5 @@ def test_a_window_is_cut_without_gaps_or_crumbs(turns: list[Turn], start: float,
 
 def test_between_turns_the_nearer_one_has_the_floor_within_the_limit() -> None:
     turns = [Turn(0, 2, "A"), Turn(2.6, 4, "B"), Turn(8, 9, "C")]
-    found = [(s.start, s.end, s.speaker) for s in stretches(TurnIndex(turns), turns, 0, 9, 0.5)]
+    found = [(s.start, s.end, s.speaker) for s in cut_stretches(TurnIndex(turns), turns, 0, 9, 0.5)]
     assert found == [(0, 2.3, "A"), (2.3, 4.5, "B"), (4.5, 7.5, None), (7.5, 9, "C")]

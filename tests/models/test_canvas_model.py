@@ -20,8 +20,8 @@ from diffusion_asr.decoding.causal.decoder import CausalDecoder
 from diffusion_asr.decoding.diffusion import DiffusionDecoder
 from diffusion_asr.errors import ModelError
 from diffusion_asr.loading import load_parts
-from diffusion_asr.models.folder import FORMAT, load_config, sha256
-from diffusion_asr.models.packing import unpack
+from diffusion_asr.models.folder import FORMAT, hash_file, load_config
+from diffusion_asr.models.packing import unpack_file
 from diffusion_asr.models.parts import Parts
 from tests.support import tiny
 from tests.support.tiny import canvas_denoiser
@@ -51,7 +51,7 @@ def edit(model: Path, change: Callable[[dict[str, Any]], Any]) -> None:
 
 def sign(model: Path) -> None:
     """Make the hashes right again, as one who means ill would."""
-    edit(model, lambda c: c["sha256"].update({name: sha256(model / name) for name in FILES}))
+    edit(model, lambda c: c["sha256"].update({name: hash_file(model / name) for name in FILES}))
 
 
 def networks(parts: Parts) -> dict[str, torch.nn.Module]:
@@ -188,7 +188,7 @@ def test_a_pickle_is_not_run(model: Path, tmp_path: Path, file: str) -> None:
 @pytest.mark.parametrize("change", ["lost", "extra", "shape"])
 def test_weights_that_do_not_fit_are_refused(model: Path, file: str, weight: str, change: str) -> None:
     path = model / f"{file}.safetensors"
-    tensors = unpack(path, torch.float16)
+    tensors = unpack_file(path, torch.float16)
     if change == "lost":
         del tensors[weight]
     elif change == "extra":
@@ -244,7 +244,7 @@ def test_a_vocabulary_of_another_size_is_refused(model: Path) -> None:
 def test_a_refiner_of_another_vocabulary_is_refused(model: Path) -> None:
     """Its own weights fit its sizes, but they are not the vocabulary's."""
     edit(model, lambda c: c["refiner"].update(vocabulary=c["refiner"]["vocabulary"] - 1))
-    tensors = unpack(model / "refiner.safetensors", torch.float16)
+    tensors = unpack_file(model / "refiner.safetensors", torch.float16)
     tensors["embed_tokens.weight"] = tensors["embed_tokens.weight"][:-1].clone()
     save_file(tensors, model / "refiner.safetensors")
     sign(model)

@@ -19,10 +19,10 @@ from diffusion_asr.models.packing import (
     NIBBLES,
     SCALE,
     keep_rows,
-    pack,
-    quantise,
+    pack_tensors,
     quantise_groups,
-    unpack,
+    quantise_rows,
+    unpack_file,
 )
 
 
@@ -34,7 +34,7 @@ def drawn(rows: int, columns: int, scale: float, seed: int) -> Tensor:
 @given(st.integers(1, 6), st.integers(1, 40), st.floats(0.01, 100), st.integers(0, 999))
 def test_int8_is_off_by_half_a_step(rows: int, columns: int, scale: float, seed: int) -> None:
     weight = drawn(rows, columns, scale, seed)
-    whole, step = quantise(weight)
+    whole, step = quantise_rows(weight)
     assert whole.dtype == torch.int8
     assert step.dtype == torch.float16
     assert step.shape == (rows,)
@@ -64,7 +64,7 @@ def test_four_bits_are_off_by_a_fourteenth_of_a_groups_largest(
 
 def test_only_layers_are_stored_in_four_bits() -> None:
     weight = drawn(64, 512, 1.0, 0)
-    names = pack(
+    names = pack_tensors(
         {"embed_tokens.weight": weight, "layers.0.fc1.weight": weight, "bias": weight[0]}, narrow=True
     )
     assert set(names) == {
@@ -76,13 +76,13 @@ def test_only_layers_are_stored_in_four_bits() -> None:
 def stored_and_read(tensors: dict[str, Tensor], narrow: bool) -> dict[str, Tensor]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "weights.safetensors"
-        save_file(pack(tensors, narrow), path)
-        return unpack(path, torch.float32)
+        save_file(pack_tensors(tensors, narrow), path)
+        return unpack_file(path, torch.float32)
 
 
 def test_zeros_and_tiny_rows_are_kept() -> None:
     weight = torch.tensor([[0.0, 0.0], [1e-9, 0.0], [3.0, -3.0]])
-    whole, step = quantise(weight)
+    whole, step = quantise_rows(weight)
     assert (step > 0).all()
     torch.testing.assert_close(whole.float() * step.float()[:, None], weight, atol=2e-3, rtol=0)
 
@@ -93,10 +93,10 @@ def test_round_trip(tmp_path: Path, dtype: torch.dtype) -> None:
         "large": drawn(128, 128, 0.3, 0), "convolution": drawn(64, 768, 0.1, 1).reshape(64, 256, 3),
         "small": drawn(8, 8, 1.0, 2), "bias": drawn(1, 20_000, 1.0, 3)[0], "scalar": torch.tensor(0.5),
     }  # fmt: skip
-    packed = pack(tensors)
+    packed = pack_tensors(tensors)
     assert {name for name, value in packed.items() if value.dtype == torch.int8} == {"large", "convolution"}
     save_file(packed, tmp_path / "x.safetensors")
-    again = unpack(tmp_path / "x.safetensors", dtype)
+    again = unpack_file(tmp_path / "x.safetensors", dtype)
     assert set(again) == set(tensors)
     for name, value in tensors.items():
         assert again[name].dtype == dtype
@@ -115,7 +115,9 @@ def test_rows_that_are_kept_come_back_in_full(tmp_path: Path, size: int) -> None
     packed = {"table" + NIBBLES: whole, "table" + SCALE: scale}
     save_file(packed, tmp_path / "plain.safetensors")
     save_file(keep_rows(packed, "table", weight, rows), tmp_path / "kept.safetensors")
-    plain, kept = (unpack(tmp_path / f"{n}.safetensors", torch.float32)["table"] for n in ("plain", "kept"))
+    plain, kept = (
+        unpack_file(tmp_path / f"{n}.safetensors", torch.float32)["table"] for n in ("plain", "kept")
+    )
     others = torch.ones(300, dtype=torch.bool).index_fill(0, rows, False)
     assert torch.equal(plain[others], kept[others])
     assert torch.equal(kept[rows], weight[rows].half().float())
@@ -126,4 +128,4 @@ def test_differences_of_older_releases_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
     save_file({"table::delta": torch.zeros(4, 2, dtype=torch.uint8), "table::scale": torch.ones(4)}, path)
     with pytest.raises(ModelError, match="holds differences to another file, of an older release"):
-        unpack(path, torch.float32)
+        unpack_file(path, torch.float32)

@@ -16,13 +16,13 @@ from diffusion_asr.decoding.calibration import Calibration
 from diffusion_asr.decoding.causal.decoder import CausalDecoder
 from diffusion_asr.decoding.diffusion import DiffusionDecoder
 from diffusion_asr.loading import load_parts
-from diffusion_asr.models.folder import REFINER, load_config, model_folder
+from diffusion_asr.models.folder import REFINER, find_model, load_config
 from diffusion_asr.models.tuned import (
     DENOISER,
     Source,
-    canvas_denoiser,
     copy_model,
-    trainable,
+    find_denoiser,
+    make_trainable,
     write_tuned,
 )
 from tests.support import tiny
@@ -38,7 +38,7 @@ def source() -> Source:
 
 def denoiser_of(model: str | Path) -> dict[str, Tensor]:
     """A model's denoiser in float32, as training starts from it."""
-    state = canvas_denoiser(load_parts(model)).state_dict()
+    state = find_denoiser(load_parts(model)).state_dict()
     return {name: value.float() for name, value in state.items()}
 
 
@@ -69,14 +69,14 @@ def test_without_the_refiner_the_denoiser_has_the_last_word(source: Source, tmp_
     wave = torch.from_numpy(sf.read(CLIP, dtype="float32")[0])[None]
     draft, other = (r.decode(r.encode(wave), "en", steps=1)[0].text for r in (alone, whole))
     assert draft == other != ""  # one step is the denoiser, with and without
-    decoder = DiffusionDecoder(canvas_denoiser(whole.parts), whole.parts.vocabulary)
+    decoder = DiffusionDecoder(find_denoiser(whole.parts), whole.parts.vocabulary)
     kept = Recognizer(replace(whole.parts, decoder=decoder))
     assert alone.transcribe(CLIP, "en").text == kept.transcribe(CLIP, "en").text
 
 
 def test_an_untouched_model_is_copied_byte_for_byte(source: Source, tmp_path: Path) -> None:
     copy_model(source, tmp_path / "copy")
-    original = model_folder("canvas-base")
+    original = find_model("canvas-base")
     names = {"config.json", *source.config["sha256"]}
     assert {p.name for p in (tmp_path / "copy").iterdir()} == names
     assert all((tmp_path / "copy" / n).read_bytes() == (original / n).read_bytes() for n in names)
@@ -130,8 +130,8 @@ def test_what_is_written_is_signed(source: Source, tmp_path: Path) -> None:
 def test_what_is_trained_is_what_decodes(tmp_path: Path) -> None:
     parts = tiny.parts(tmp_path, refined=True)
     tiny.canvas_denoiser(parts).bfloat16()
-    denoiser = trainable(parts)
-    assert denoiser is canvas_denoiser(parts)
+    denoiser = make_trainable(parts)
+    assert denoiser is find_denoiser(parts)
     assert {w.dtype for w in denoiser.parameters()} == {torch.float32}
     assert all(w.requires_grad for w in denoiser.parameters())
     asr = tiny.eager(parts)
@@ -145,4 +145,4 @@ def test_what_is_trained_is_what_decodes(tmp_path: Path) -> None:
 def test_a_model_without_a_canvas_denoiser_cannot_be_tuned(tmp_path: Path) -> None:
     parts = replace(tiny.parts(tmp_path), denoiser=None)
     with pytest.raises(ModelError, match="tiny has no canvas denoiser to fine-tune: start from canvas-base"):
-        trainable(parts)
+        make_trainable(parts)

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from diffusion_asr.decoding.denoiser import CanvasDenoiser
-from diffusion_asr.models.packing import GROUP, NIBBLES, SCALE, pack, quantise_groups, unpack
+from diffusion_asr.models.packing import GROUP, NIBBLES, SCALE, pack_tensors, quantise_groups, unpack_file
 from recipes.embedded.compensate import compensated, input_moments, narrowed
 from recipes.embedded.data import Clip
 from tests.support import tiny
@@ -55,8 +55,8 @@ def test_a_denoisers_layers_are_stored_and_read_again(tmp_path: Path) -> None:
     assert names
     assert {k for k in stored if k.endswith(SCALE)} == {n + SCALE for n in names}
     rest = {k: v for k, v in model.state_dict().items() if k not in names}
-    save_file({**pack(rest), **stored}, tmp_path / "denoiser.safetensors")
-    again = unpack(tmp_path / "denoiser.safetensors", torch.float32)
+    save_file({**pack_tensors(rest), **stored}, tmp_path / "denoiser.safetensors")
+    again = unpack_file(tmp_path / "denoiser.safetensors", torch.float32)
     for name in names:
         off = (again[name] - model.state_dict()[name]).square().mean().sqrt()
         assert float(off) < 0.2 * float(model.state_dict()[name].std())

@@ -16,8 +16,8 @@ from torch.nn import functional as F
 
 from diffusion_asr.acoustics.encoder import AcousticMemory
 from diffusion_asr.decoding.denoiser import CanvasDenoiser
-from diffusion_asr.decoding.diffusion import first_canvas
-from diffusion_asr.decoding.objective import canvas_losses
+from diffusion_asr.decoding.diffusion import make_first_canvas
+from diffusion_asr.decoding.objective import compute_losses
 from diffusion_asr.decoding.options import DecodingOptions
 from diffusion_asr.decoding.process import SlotNoise
 from recipes.embedded.data import Batch
@@ -61,7 +61,7 @@ def test_losses_stay_on_the_memorys_device(monkeypatch: pytest.MonkeyPatch) -> N
         model, batch = on_gpu()
         texts = [torch.ones(3, dtype=torch.long)] * len(batch.languages)  # toolkits collate on the CPU
         found = [*losses(model, batch, unroll=True, others=SIZE)]
-        found += canvas_losses(model, batch.memory, batch.languages, texts)
+        found += compute_losses(model, batch.memory, batch.languages, texts)
         assert {loss.device.type for loss in found} == {"cuda"}
 
 
@@ -74,7 +74,7 @@ def test_a_first_pass_stays_on_the_memorys_device(start: object) -> None:
         options = DecodingOptions(start=start)  # type: ignore[arg-type]
         # A seed's noise is read, so the parts that draw it are given it: a canvas of the CPU.
         noise.canvas = lambda step: torch.zeros(1, noise.length, dtype=torch.long)  # type: ignore[method-assign]
-        canvas = first_canvas(model, state, options, noise)
+        canvas = make_first_canvas(model, state, options, noise)
         pieces = torch.arange(SIZE, device="cuda")
         best, places, _ = model.likeliest(model.hidden(canvas, state), pieces)
         assert {x.device.type for x in (canvas, best, places)} == {"cuda"}
@@ -84,7 +84,8 @@ def test_losses_under_autocast_are_close_to_exact_ones() -> None:
     """A GPU run computes a float32 model under bf16 autocast; the CPU's autocast stands in for it."""
     model = tiny.randomised(CanvasDenoiser(tiny.denoiser_config(len(TEXTS) * 20)), 0)
     batch = synthetic(TEXTS)
-    exact, rounded = [], []
+    exact: list[torch.Tensor] = []
+    rounded: list[torch.Tensor] = []
     for found, enabled in ((exact, False), (rounded, True)):
         torch.manual_seed(0)
         random.seed(0)

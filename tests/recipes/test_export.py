@@ -11,11 +11,11 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
 from diffusion_asr import Recognizer
-from diffusion_asr.acoustics.encoder import WhisperEncoder, sinusoids
+from diffusion_asr.acoustics.encoder import WhisperEncoder, compute_sinusoids
 from diffusion_asr.decoding.causal.decoder import CausalDecoder
 from diffusion_asr.languages import LANGUAGES
 from diffusion_asr.loading import load_parts
-from diffusion_asr.models.folder import model_folder
+from diffusion_asr.models.folder import find_model
 from diffusion_asr.models.packing import NIBBLES, SCALE
 from recipes.embedded import grow
 from recipes.embedded.export import join
@@ -56,7 +56,9 @@ def test_a_model_with_the_denoiser_of_a_run(work: Path, tmp_path: Path) -> None:
     assert after == pytest.approx(before + 0.5, abs=0.01)
     assert isinstance(new.encoder, WhisperEncoder)
     positions = new.encoder.embed_positions.weight
-    torch.testing.assert_close(positions, sinusoids(1500, 512).to(positions.dtype))  # bf16 on some CPUs
+    torch.testing.assert_close(
+        positions, compute_sinusoids(1500, 512).to(positions.dtype)
+    )  # bf16 on some CPUs
     assert not [k for k in load_file(out / "encoder.safetensors") if k.startswith("embed_positions")]
     assert "embed_tokens.weight" + NIBBLES in load_file(out / "denoiser.safetensors")
     assert sum(file.stat().st_size for file in out.iterdir()) <= 100_000_000
@@ -69,7 +71,7 @@ def test_what_was_fitted_last_is_written(work: Path, tmp_path: Path) -> None:
     join(work, tmp_path / "again", "canvas-base", "9")
     fitted.unlink()
     old, new = (
-        load_file(f / "denoiser.safetensors") for f in (model_folder("canvas-base"), tmp_path / "again")
+        load_file(f / "denoiser.safetensors") for f in (find_model("canvas-base"), tmp_path / "again")
     )
     for name in old:
         if name.endswith(NIBBLES):  # rounding a second time would change them
@@ -83,7 +85,7 @@ def test_what_was_fitted_last_is_written(work: Path, tmp_path: Path) -> None:
 
 
 def test_positions_are_whispers() -> None:
-    table = sinusoids(3, 4)  # rates 1 and 1 / 10,000
+    table = compute_sinusoids(3, 4)  # rates 1 and 1 / 10,000
     angles = torch.tensor([[0.0, 0.0], [1.0, 1e-4], [2.0, 2e-4]])
     torch.testing.assert_close(table, torch.cat([angles.sin(), angles.cos()], dim=1))
 
@@ -93,7 +95,7 @@ def test_a_grown_model_says_the_same_and_can_say_more(
 ) -> None:
     """A tokenizer with one piece that canvas-base lacks stands for Whisper's."""
     new = "Ġdenoiseable"
-    bpe = json.loads((model_folder("canvas-base") / "bpe.json").read_text(encoding="utf8"))
+    bpe = json.loads((find_model("canvas-base") / "bpe.json").read_text(encoding="utf8"))
     whole = bpe["model"]
     free = (i for i in range(50_000) if i not in set(whole["vocab"].values()))
     parts = Tokenizer.from_str(json.dumps(bpe)).encode(" denoiseable").tokens

@@ -13,7 +13,7 @@ pytest.importorskip("jiwer")
 
 from diffusion_asr import Recognizer
 from diffusion_asr.acoustics.encoder import WhisperEncoder
-from diffusion_asr.decoding.canvas import tokens_of
+from diffusion_asr.decoding.canvas import read_tokens
 from diffusion_asr.loading import load_parts
 from recipes.diffusion_gemma.export import export
 from recipes.diffusion_gemma.tiny import drafted
@@ -51,7 +51,7 @@ def test_the_guide_says_the_text_where_it_is_spoken(work: Path) -> None:
     states, canvases = Guide(canvas_denoiser(parts), used)(collate(clips))
     assert states.shape == (*canvases.shape, 512)
     for row, clip in zip(canvases, clips, strict=True):
-        assert tokens_of(row) == clip.ids
+        assert read_tokens(row) == clip.ids
         spoken = row.nonzero().flatten()
         assert int(spoken[-1]) - int(spoken[0]) > 0.4 * clip.frames / 4  # spread over the clip
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from diffusion_asr.decoding.alignment import forced_canvas
-from diffusion_asr.decoding.canvas import collapse
+from diffusion_asr.decoding.alignment import align_canvas
+from diffusion_asr.decoding.canvas import collapse_canvas
 from diffusion_asr.decoding.denoiser import CanvasDenoiser
 from recipes.embedded.run import rate
 from recipes.embedded.training import Pieces, TrainOptions, ctc, losses, second_canvas
@@ -88,10 +88,10 @@ def test_the_second_canvas_is_the_reference_or_the_models_own() -> None:
     slots = torch.full((4,), 10)
     scores = log_probs(40, len(pieces.ids), 3).view(4, 10, -1)
     targets = torch.searchsorted(pieces.ids, batch.targets)
-    clean = pieces.ids[forced_canvas(scores, slots, targets, batch.counts)]
+    clean = pieces.ids[align_canvas(scores, slots, targets, batch.counts)]
     own = pieces.ids[(scores - pieces.correction).argmax(-1)]
     for row, text in zip(clean, TEXTS, strict=True):
-        assert [token for token, _, _ in collapse(row)] == text
+        assert [token for token, _, _ in collapse_canvas(row)] == text
     seen_own = seen_clean = 0
     for _ in range(200):
         canvas = second_canvas(scores, slots, batch, pieces, 60)

@@ -32,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = []
     for name, text in json.loads((DATA / "texts.json").read_text(encoding="utf8")).items():
         (made / name).write_bytes((DATA / name).read_bytes())
-        duration = audio.probe(DATA / name).duration
+        duration = audio.probe_file(DATA / name).duration
         row = {"audio_filepath": name, "duration": duration, "text": text, "lang": name[:2], "split": "dev"}
         rows.append(row | {"speaker": READERS[name[:2]], "source": "rhasspy", "license": "CC0-1.0"})
     rows.append(rows[0] | {"speaker": "?"})
@@ -116,7 +116,7 @@ def test_files_of_a_meeting_agree(folder: Path, tmp_path: Path) -> None:
 
 def heard_by_the_turns(sound: Path, speech: Transcript) -> None:
     """It is loud where the RTTM says that somebody talks: room and mixing did not shift anything."""
-    samples = audio.read(sound)
+    samples = audio.read_audio(sound)
     talking = np.zeros(len(samples), bool)
     for s in speech.segments:
         talking[round(s.start * 16_000) : round(s.end * 16_000)] = True
@@ -137,7 +137,9 @@ def loads_elsewhere(folder: Path, name: str) -> None:
 def test_long_clips_are_cut_at_their_pauses(folder: Path, tmp_path: Path) -> None:
     """Two sentences with a pause between them, told apart by words in time."""
     (en, *_), (de, *_) = clips("dev", ["en", "de"], folder).values()
-    both = np.concatenate([audio.read(en.path), np.zeros(16_000, np.float32), audio.read(de.path)])
+    both = np.concatenate(
+        [audio.read_audio(en.path), np.zeros(16_000, np.float32), audio.read_audio(de.path)]
+    )
     sf.write(tmp_path / "both.flac", both, audio.SAMPLE_RATE)
     clip = replace(en, path=tmp_path / "both.flac", text=f"{en.text} {de.text}")
     (whole,) = Cutter(None, longest=60).utterances(clip)
@@ -151,7 +153,7 @@ def test_long_clips_are_cut_at_their_pauses(folder: Path, tmp_path: Path) -> Non
 def test_words_are_placed_where_they_are_said(folder: Path) -> None:
     (clip, *_) = clips("dev", ["de"], folder)["kerstin"]
     assert clip.text is not None
-    samples = audio.read(clip.path)
+    samples = audio.read_audio(clip.path)
     spans = [(0.0, len(samples) / 16_000)]
     late = np.concatenate([np.zeros(32_000, np.float32), samples])
     recognizer = Recognizer.from_pretrained()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from diffusion_asr.text.vocabulary import Vocabulary, byte_letters
+from diffusion_asr.text.vocabulary import Vocabulary, map_byte_letters
 from recipes.embedded.build_vocabulary import pruned, repaired, spoken
 from recipes.embedded.grow import carried, larger
 from tests.support import tiny
@@ -24,7 +24,7 @@ def test_whisper_s_first_merge_is_put_back() -> None:
 
 def test_a_pruned_tokenizer_keeps_what_its_pieces_are_merged_from() -> None:
     merges = ["Å ĵ", "Ġ c", "Ġc Åĵ", "Ð ¿", "Ð¿ Ð¿"]
-    whole = [*byte_letters(), *(m.replace(" ", "") for m in merges)]
+    whole = [*map_byte_letters(), *(m.replace(" ", "") for m in merges)]
     bpe = {"model": {"merges": merges, "vocab": {p: n for n, p in enumerate(whole)}}}
     found = pruned(bpe, ["ĠcÅĵ", "Ð"])["model"]
     assert found["merges"] == merges[:3]

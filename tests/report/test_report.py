@@ -21,7 +21,7 @@ from diffusion_asr.errors import AudioError, FormatError
 from diffusion_asr.meeting import MeetingResult, SegmentTrace
 from diffusion_asr.meeting.attribution import Turn
 from diffusion_asr.report import write_report
-from diffusion_asr.report.player_audio import listen
+from diffusion_asr.report.player_audio import prepare_audio
 from diffusion_asr.transcript import Segment, Transcript, Word
 
 DATA = Path(__file__).parents[1] / "data"
@@ -47,7 +47,7 @@ def meeting(tmp_path_factory: pytest.TempPathFactory) -> tuple[MeetingResult, Pa
     path = tmp_path_factory.mktemp("meeting") / "talk & <walk>.flac"
     pieces, segments, turns, clock = [], list[Segment](), list[Turn](), 0.0
     for clip, name in zip(CLIPS, NAMES, strict=True):
-        samples = audio.read(DATA / f"{clip}.flac")
+        samples = audio.read_audio(DATA / f"{clip}.flac")
         end = clock + len(samples) / audio.SAMPLE_RATE
         words = evenly(f"{texts[f'{clip}.flac']} {EVIL}", clock, end, name)
         words = (*words[:-1], replace(words[-1], overlapped=True))
@@ -86,7 +86,7 @@ def test_page_holds_everything(meeting: tuple[MeetingResult, Path], tmp_path: Pa
     assert held is not None
     samples, rate = sf.read(io.BytesIO(base64.b64decode(held[1])), dtype="float32")
     assert rate == audio.SAMPLE_RATE
-    original = audio.read(sound)
+    original = audio.read_audio(sound)
     assert len(samples) == pytest.approx(len(original), abs=3000)
     # MP3 is no copy, but what is heard at a time must be what was said then.
     lag = np.argmax(np.correlate(samples[20_000:60_000], original[22_000:58_000], "valid")) - 2000
@@ -123,7 +123,7 @@ def test_long_recordings_are_linked(meeting: tuple[MeetingResult, Path], tmp_pat
 def test_peaks_follow_the_sound(tmp_path: Path) -> None:
     samples = np.concatenate([np.zeros(16_000), 0.5 * np.ones(16_000), np.zeros(8000)]).astype(np.float32)
     sf.write(tmp_path / "step.wav", samples, 16_000)
-    found = listen(tmp_path / "step.wav", limit=0)
+    found = prepare_audio(tmp_path / "step.wav", limit=0)
     assert found.embedded is None
     assert found.duration == 2.5
     peaks = np.frombuffer(found.peaks, np.uint8)

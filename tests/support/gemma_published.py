@@ -16,8 +16,8 @@ from diffusion_asr.acoustics.encoder import WhisperEncoder
 from diffusion_asr.diffusion_gemma import lora
 from diffusion_asr.diffusion_gemma.backbone import BackboneConfig, transformers_config
 from diffusion_asr.diffusion_gemma.denoiser import DiffusionGemmaDenoiser
-from diffusion_asr.diffusion_gemma.loading import LoadOptions, Settings, load, save_adapter
-from diffusion_asr.diffusion_gemma.projector import AudioProjector, published
+from diffusion_asr.diffusion_gemma.loading import LoadOptions, Settings, load_adapter, save_adapter
+from diffusion_asr.diffusion_gemma.projector import AudioProjector, make_published
 from diffusion_asr.diffusion_gemma.toolkit import DiffusionGemmaForBlockDiffusion
 from tests.support.tiny import ENCODER, WIDTH, randomised
 
@@ -63,10 +63,10 @@ def published_system(folder: Path, rank: int = 3) -> Published:
     backbone.save_pretrained(paths.backbone)
     tokenizer(paths.backbone / "tokenizer.json")
     whisper(paths.encoder)
-    lora.adapt(backbone, rank, 6.0)
-    for _, module in lora.adapters(backbone):
+    lora.add_adapters(backbone, rank, 6.0)
+    for _, module in lora.list_adapters(backbone):
         torch.nn.init.normal_(module.lora_B.weight, std=0.3)
-    projector = randomised(AudioProjector(published(WIDTH, 24, SIZES.d_model)), 1)
+    projector = randomised(AudioProjector(make_published(WIDTH, 24, SIZES.d_model)), 1)
     settings = Settings(
         backbone=str(paths.backbone), encoder=str(paths.encoder), lora_alpha=6.0,
         audio_token=6, begin_token=5, end_token=7, padded=False,
@@ -94,4 +94,4 @@ def whisper(folder: Path) -> None:
 
 
 def loaded(paths: Published, **options: object) -> DiffusionGemmaDenoiser:
-    return load(str(paths.adapter), LoadOptions(**options)).denoiser  # type: ignore[arg-type]
+    return load_adapter(str(paths.adapter), LoadOptions(**options)).denoiser  # type: ignore[arg-type]

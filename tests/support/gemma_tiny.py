@@ -8,9 +8,9 @@ from torch import Tensor
 
 pytest.importorskip("transformers.models.diffusion_gemma")
 
-from diffusion_asr.diffusion_gemma.backbone import BackboneConfig, build
+from diffusion_asr.diffusion_gemma.backbone import BackboneConfig, build_backbone
 from diffusion_asr.diffusion_gemma.denoiser import Canvas, DiffusionGemmaDenoiser, GemmaState
-from diffusion_asr.diffusion_gemma.projector import AudioProjector, ProjectorConfig, published
+from diffusion_asr.diffusion_gemma.projector import AudioProjector, ProjectorConfig, make_published
 from diffusion_asr.diffusion_gemma.prompt import ANY, Prompt
 from tests.support.tiny import WIDTH
 
@@ -43,11 +43,11 @@ def denoiser(
 ) -> DiffusionGemmaDenoiser:
     """Weights are larger than at the start of training: predictions depend on everything."""
     kinds: dict[Canvas, ProjectorConfig] = {
-        "token": published(WIDTH, 24, sizes.d_model),
+        "token": make_published(WIDTH, 24, sizes.d_model),
         "time": ProjectorConfig(((WIDTH, 24, 8, 4),), (24, sizes.d_model)),
     }
     generator = torch.Generator().manual_seed(seed)
-    model = DiffusionGemmaDenoiser(build(sizes), AudioProjector(kinds[canvas]), prompt, canvas)
+    model = DiffusionGemmaDenoiser(build_backbone(sizes), AudioProjector(kinds[canvas]), prompt, canvas)
     with torch.no_grad():
         for weight in model.parameters():
             if weight.ndim > 1:

@@ -34,7 +34,7 @@ def precision(recognizer: Recognizer) -> str:
 
 def decode_clip(recognizer: Recognizer, clip: Path, way: str) -> dict[str, Any]:
     """Text, words, confidence and passes of one clip, decoded one way."""
-    memory = recognizer.encode(torch.from_numpy(audio.read(clip))[None])
+    memory = recognizer.encode(torch.from_numpy(audio.read_audio(clip))[None])
     (found,) = recognizer.decode(memory, clip.name[:2], **WAYS[way])
     words = [[w.text, w.start, w.end, w.confidence] for w in found.words]
     passes = {"parallel": found.decoded.parallel_passes, "causal": found.decoded.causal_passes}

@@ -18,8 +18,8 @@ from diffusion_asr.meeting.attribution import Turn
 from diffusion_asr.recognizer import Recognizer
 from tests.support.tiny import DATA
 
-ENGLISH = audio.read(DATA / "en-arctic_a0239_1592711579.flac")
-GERMAN = audio.read(DATA / "de-de_rhasspy-0208.flac")
+ENGLISH = audio.read_audio(DATA / "en-arctic_a0239_1592711579.flac")
+GERMAN = audio.read_audio(DATA / "de-de_rhasspy-0208.flac")
 PAUSE = np.zeros(round(0.6 * SAMPLE_RATE), np.float32)
 BOTH = np.concatenate([ENGLISH, PAUSE, GERMAN])
 HANDOVER = (len(ENGLISH) + len(PAUSE) / 2) / SAMPLE_RATE

@@ -31,11 +31,11 @@ from diffusion_asr.decoding.causal.scorer import PieceScorer
 from diffusion_asr.decoding.decoder import Decoded, Decoder
 from diffusion_asr.decoding.denoiser import CanvasDenoiser, DenoiserConfig
 from diffusion_asr.decoding.diffusion import DiffusionDecoder
-from diffusion_asr.models.folder import save
-from diffusion_asr.models.packing import pack
+from diffusion_asr.models.folder import save_folder
+from diffusion_asr.models.packing import pack_tensors
 from diffusion_asr.models.parts import Parts
 from diffusion_asr.recognizer import Recognizer
-from diffusion_asr.text.vocabulary import Vocabulary, byte_letters
+from diffusion_asr.text.vocabulary import Vocabulary, map_byte_letters
 
 M = TypeVar("M", bound=nn.Module)
 ROOT = Path(__file__).parents[2]
@@ -49,7 +49,7 @@ ENCODER = EncoderConfig(d_model=WIDTH, layers=2, heads=2)
 
 def spelled(data: bytes) -> str:
     """Bytes in the letters of byte-level BPE."""
-    letters = {byte: letter for letter, byte in byte_letters().items()}
+    letters = {byte: letter for letter, byte in map_byte_letters().items()}
     return "".join(letters[b] for b in data)
 
 
@@ -57,7 +57,7 @@ def vocabulary(folder: Path) -> Vocabulary:
     """All single bytes, "the" and "ab" in three merges each, some Hanzi, some Devanagari."""
     folder.mkdir(parents=True, exist_ok=True)
     merges = [("Ġ", "t"), ("Ġt", "h"), ("Ġth", "e"), ("a", "b"), ("Ġ", "ab")]
-    pieces = [*sorted(byte_letters()), *(a + b for a, b in merges)]
+    pieces = [*sorted(map_byte_letters()), *(a + b for a, b in merges)]
     bpe = Tokenizer(BPE({piece: n for n, piece in enumerate(pieces)}, merges))
     bpe.pre_tokenizer = ByteLevel(add_prefix_space=False)
     bpe.save(str(folder / "bpe.json"))
@@ -135,7 +135,7 @@ def model(folder: Path, refined: bool = False) -> Path:
     if isinstance(whole.decoder, CausalDecoder):
         modules["refiner"] = whole.decoder.refiner
         config["refiner"] = asdict(whole.decoder.refiner.config)
-    save(folder, config, {name: pack(module.state_dict()) for name, module in modules.items()})
+    save_folder(folder, config, {name: pack_tensors(module.state_dict()) for name, module in modules.items()})
     return folder
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from diffusion_asr.errors import LanguageError, ModelError
 from diffusion_asr.languages import LANGUAGES
-from diffusion_asr.text.vocabulary import NULL, Vocabulary, byte_letters, piece_bytes
+from diffusion_asr.text.vocabulary import NULL, Vocabulary, map_byte_letters, spell_piece
 from tests.support import tiny
 from tests.support.tiny import HANZI, HINDI
 
@@ -37,8 +37,8 @@ def real() -> Vocabulary:
 
 
 def test_every_byte_has_one_letter() -> None:
-    assert sorted(byte_letters().values()) == list(range(256))
-    assert piece_bytes("ĠÃ¼") == " ü".encode()
+    assert sorted(map_byte_letters().values()) == list(range(256))
+    assert spell_piece("ĠÃ¼") == " ü".encode()
 
 
 def test_null_is_nothing(vocabulary: Vocabulary) -> None:

@@ -31,7 +31,7 @@ def _mel_to_hz(mel: Tensor) -> Tensor:
     return torch.where(mel < 15, mel * 200 / 3, 1000 * torch.exp((mel - 15) * math.log(6.4) / 27))
 
 
-def mel_filters(n_mels: int = N_MELS) -> Tensor:
+def compute_mel_filters(n_mels: int = N_MELS) -> Tensor:
     """Triangular Slaney-normalised filters, shape (n_mels, N_FFT // 2 + 1)."""
     fft_hz = torch.linspace(0, SAMPLE_RATE / 2, N_FFT // 2 + 1, dtype=torch.float64)
     top = _hz_to_mel(torch.tensor(SAMPLE_RATE / 2, dtype=torch.float64)).item()
@@ -65,7 +65,7 @@ class LogMel(torch.nn.Module):
     def __init__(self, n_mels: int = N_MELS) -> None:
         super().__init__()
         with torch.device("cpu"):  # computed, not loaded: they exist also in a model built on "meta"
-            self.register_buffer("filters", mel_filters(n_mels), persistent=False)
+            self.register_buffer("filters", compute_mel_filters(n_mels), persistent=False)
             self.register_buffer("window", torch.hann_window(N_FFT), persistent=False)
         self.filters: Tensor
         self.window: Tensor

@@ -84,7 +84,7 @@ class _Stream:
     pieces: Iterator[Samples]
 
 
-def probe(path: StrPath) -> AudioInfo:
+def probe_file(path: StrPath) -> AudioInfo:
     """Reads what a sound file says about itself (a file for ffmpeg is decoded to count its samples).
 
     Raises:
@@ -95,7 +95,7 @@ def probe(path: StrPath) -> AudioInfo:
         return AudioInfo(frames / stream.rate, stream.rate, stream.channels, stream.format)
 
 
-def read(path: StrPath) -> Samples:
+def read_audio(path: StrPath) -> Samples:
     """Reads a whole (short) file: (samples,) float32 mono at 16 kHz, of length 0 if it holds no sound.
 
     Raises:
@@ -128,7 +128,7 @@ def read_blocks(path: StrPath, seconds: float = 30.0, channel: int | None = None
     return _blocks(_checked(path), size, channel)
 
 
-def as_mono_16k(samples: Any, sample_rate: int = SAMPLE_RATE) -> Samples:
+def convert_to_mono(samples: Any, sample_rate: int = SAMPLE_RATE) -> Samples:
     """Turns an array in memory into (samples,) float32 mono at 16 kHz.
 
     Args:
@@ -147,7 +147,7 @@ def as_mono_16k(samples: Any, sample_rate: int = SAMPLE_RATE) -> Samples:
     return _joined(_resampled(_mono([array], sample_rate, "the array"), sample_rate))
 
 
-def as_channels(samples: Any) -> list[Samples]:
+def convert_to_channels(samples: Any) -> list[Samples]:
     """Each channel of an array in memory, (samples,) float32 at its own rate; layouts as in `as_mono_16k`.
 
     Raises:

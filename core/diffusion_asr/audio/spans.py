@@ -45,7 +45,7 @@ class VadOptions:
         return max(self.threshold - 0.15, 0.01) if self.exit_threshold is None else self.exit_threshold
 
 
-def speech_spans(
+def find_speech(
     probabilities: NDArray[np.float32], options: VadOptions | None = None, length: int | None = None
 ) -> list[Span]:
     """The spans of speech in a whole recording: (first sample, sample after the last), padded, in order.

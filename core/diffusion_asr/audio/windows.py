@@ -67,7 +67,7 @@ class Window:
         return self.start + len(self.samples) / SAMPLE_RATE
 
 
-def windows(
+def pack_windows(
     blocks: Iterable[Samples], detector: Detector, options: WindowOptions | None = None
 ) -> Iterator[Window]:
     """Yields the windows of speech of one recording, in order; none if nobody speaks.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from diffusion_asr.cli.sinks import emit
 from diffusion_asr.toolkits import Adapter
-from diffusion_asr.toolkits import adapters as installed
+from diffusion_asr.toolkits import list_adapters as installed
 
 _HEAD = ("adapter", "toolkit", "installed", "supported", "import")
 

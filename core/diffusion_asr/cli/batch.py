@@ -23,7 +23,7 @@ from diffusion_asr.cli.sinks import OutputError, Sink
 from diffusion_asr.cli.trace import trace_lines
 from diffusion_asr.decoding.options import DecodingOptions
 from diffusion_asr.errors import DiffusionASRError, LanguageError
-from diffusion_asr.process_memory import uncollected
+from diffusion_asr.process_memory import pause_collection
 from diffusion_asr.transcript import Transcript
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Batch:
         return True
 
     def _load(self) -> Recognizer:
-        with uncollected():
+        with pause_collection():
             import torch
 
             from diffusion_asr.recognizer import Recognizer

@@ -35,9 +35,9 @@ def info(model: _Model = DEFAULT_MODEL) -> None:
 
 
 def _model_rows(model: str) -> Iterator[tuple[str, str]]:
-    from diffusion_asr.models.folder import load_config, model_folder
+    from diffusion_asr.models.folder import find_model, load_config
 
-    folder = model_folder(model)
+    folder = find_model(model)
     config = load_config(folder)  # checks the sha256 of every file
     try:
         title = f"{config['name']} {config['version']}"

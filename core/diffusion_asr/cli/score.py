@@ -52,14 +52,14 @@ def _groups(scored: Sequence[Scored]) -> dict[str, list[Scored]]:
 
 
 def _table(scored: Sequence[Scored]) -> str:
-    from diffusion_asr.scoring import METRICS, overall
+    from diffusion_asr.scoring import METRICS, combine_scores
 
     head = ["recording", *METRICS, "attribution"]
     rows = [head]
     for name, group in _groups(scored).items():
         cells = [name]
         for metric in METRICS:
-            found = overall(group, metric)
+            found = combine_scores(group, metric)
             if found is None:
                 cells.append("-")
             else:
@@ -78,20 +78,20 @@ def _table(scored: Sequence[Scored]) -> str:
 
 
 def _attribution(group: Sequence[Scored]) -> str:
-    from diffusion_asr.scoring import overall
+    from diffusion_asr.scoring import combine_scores
 
-    both = overall(group, "cpWER"), overall(group, "ORC-WER")
+    both = combine_scores(group, "cpWER"), combine_scores(group, "ORC-WER")
     return "-" if both[0] is None or both[1] is None else f"{both[0][0].percent - both[1][0].percent:.2f}"
 
 
 def _as_json(scored: Sequence[Scored]) -> str:
-    from diffusion_asr.scoring import METRICS, overall
+    from diffusion_asr.scoring import METRICS, combine_scores
 
     out: dict[str, dict[str, dict[str, float]]] = {}
     for name, group in _groups(scored).items():
         out[name] = {}
         for metric in METRICS:
-            if (found := overall(group, metric)) is not None:
+            if (found := combine_scores(group, metric)) is not None:
                 rate, low, high = found
                 out[name][metric] = {
                     "percent": round(rate.percent, 3), "errors": rate.errors, "units": rate.units,

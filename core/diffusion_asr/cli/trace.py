@@ -34,13 +34,13 @@ def trace_lines(start: float, hypothesis: Hypothesis, vocabulary: Vocabulary) ->
 
 
 def _line(step: TraceStep, vocabulary: Vocabulary) -> str:
-    from diffusion_asr.decoding.canvas import tokens_of
+    from diffusion_asr.decoding.canvas import read_tokens
 
     accepted = confidence = 0.0
     if len(step.predicted):
         accepted = float(step.accepted.float().mean())
         confidence = float(step.confidence.float().mean())
-    text = vocabulary.decode(tokens_of(step.predicted)) or "(nothing)"
+    text = vocabulary.decode(read_tokens(step.predicted)) or "(nothing)"
     return (
         f"  pass {step.step:2}  {step.kind:8}  accepted {accepted:4.0%}  confidence {confidence:.2f}  {text}"
     )

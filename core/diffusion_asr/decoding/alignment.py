@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-def forced_canvas(log_probs: Tensor, slots: Tensor, targets: Tensor, counts: Tensor) -> Tensor:
+def align_canvas(log_probs: Tensor, slots: Tensor, targets: Tensor, counts: Tensor) -> Tensor:
     """Viterbi path through CTC's states.
 
     Args:

@@ -29,7 +29,7 @@ class Calibration:
         return 1 / (1 + math.exp(-max(-30.0, min(30.0, x))))
 
 
-def heard_at(seconds: float, lag: float) -> float:
+def shift_to_speech(seconds: float, lag: float) -> float:
     """When the words of a slot are heard, both in seconds from the clip's start.
 
     A denoiser that attends both ways and is trained with CTC is free to write a word down before it is said

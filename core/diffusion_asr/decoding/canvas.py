@@ -19,7 +19,7 @@ class Slots(NamedTuple):
     mask: Tensor  # (B, L) True on real slots
 
 
-def collapse(canvas: Tensor) -> list[tuple[int, int, int]]:
+def collapse_canvas(canvas: Tensor) -> list[tuple[int, int, int]]:
     """Runs of equal non-null tokens: ``(token, first slot, last slot)``.
 
     Example:
@@ -37,12 +37,12 @@ def collapse(canvas: Tensor) -> list[tuple[int, int, int]]:
     return runs
 
 
-def tokens_of(canvas: Tensor) -> list[int]:
+def read_tokens(canvas: Tensor) -> list[int]:
     """The collapsed tokens alone."""
-    return [token for token, _, _ in collapse(canvas)]
+    return [token for token, _, _ in collapse_canvas(canvas)]
 
 
-def grid(memory: AcousticMemory, slot_frames: int) -> Slots:
+def make_slots(memory: AcousticMemory, slot_frames: int) -> Slots:
     """A time-anchored canvas: one slot for every ``slot_frames`` encoder frames."""
     count = (memory.states.shape[1] + slot_frames - 1) // slot_frames
     used = (memory.lengths + slot_frames - 1) // slot_frames

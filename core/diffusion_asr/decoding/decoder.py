@@ -59,7 +59,7 @@ class Decoded:
     """One clip's text as a canvas in time, and what it cost.
 
     Attributes:
-        canvas: (L,) token ids, 0 is null; runs of the same token are one (``canvas.collapse``).
+        canvas: (L,) token ids, 0 is null; runs of the same token are one (``canvas.collapse_canvas``).
         confidence: (L,) probability of each slot's token.
         slot_times: (L,) seconds from the clip's start to each slot's centre.
         slot_seconds: Length of a slot.

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffusion_asr.acoustics.encoder import AcousticMemory
-from diffusion_asr.decoding.canvas import Slots, grid
+from diffusion_asr.decoding.canvas import Slots, make_slots
 from diffusion_asr.decoding.layers import PROMPT, DecoderLayer
 from diffusion_asr.languages import LANGUAGES
 
@@ -60,14 +60,14 @@ class PreparedState(NamedTuple):
         return self.slots.mask
 
 
-def time_buckets(difference: Tensor, count: int) -> Tensor:
+def bucket_times(difference: Tensor, count: int) -> Tensor:
     """Bucket a signed distance in frames: exact near zero, logarithmic further out, to +-30 s."""
     half = count // 2
     scaled = torch.log1p(difference.abs().float()) / torch.log1p(torch.tensor(1500.0)) * (half - 1)
     return torch.where(difference < 0, half - 1 - scaled, half + scaled).round().long().clamp(0, count - 1)
 
 
-def pooled(states: Tensor, mask: Tensor, size: int) -> tuple[Tensor, Tensor]:
+def pool_states(states: Tensor, mask: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """Means of ``size`` neighbouring real states, (B, T, D) to (B, ceil(T / size), D), and their mask."""
     missing = -states.shape[1] % size
     states, mask = F.pad(states, (0, 0, 0, missing)), F.pad(mask, (0, missing))
@@ -111,15 +111,15 @@ class CanvasDenoiser(nn.Module):
     ) -> PreparedState:
         """Once per batch of clips; ``languages`` holds one code for each clip."""
         states = memory.states.to(self.gather.weight.dtype)
-        slots = slots or grid(memory, self.config.slot_frames)
-        heard, audible = pooled(states, memory.mask, self.config.memory_pool)
+        slots = slots or make_slots(memory, self.config.slot_frames)
+        heard, audible = pool_states(states, memory.mask, self.config.memory_pool)
         pairs = [layer.encoder_attn.project(heard) for layer in self.layers]  # type: ignore[union-attr, operator]
         prompt = [[0, PROMPT - 1 + self.config.languages.index(name), 1, 2] for name in languages]
         times = slots.times
         pool = self.config.memory_pool
         frames = torch.arange(heard.shape[1], device=heard.device) * pool + pool // 2
-        cross = time_buckets(frames - times[..., None], self.config.time_buckets)
-        own = time_buckets(times[:, None] - times[..., None], self.config.time_buckets)
+        cross = bucket_times(frames - times[..., None], self.config.time_buckets)
+        own = bucket_times(times[:, None] - times[..., None], self.config.time_buckets)
         visible = torch.cat([slots.mask.new_ones(len(slots.mask), PROMPT), slots.mask], dim=1)
         return PreparedState(
             tuple(k for k, _ in pairs),

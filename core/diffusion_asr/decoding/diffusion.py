@@ -17,7 +17,7 @@ from diffusion_asr.decoding.process import (
     SlotNoise,
     TextRepeats,
     denoise_canvas,
-    given_canvas,
+    read_given_canvas,
 )
 from diffusion_asr.text.vocabulary import Vocabulary
 
@@ -79,8 +79,8 @@ class DiffusionDecoder:
     def _decode(self, memory: AcousticMemory, language: str, options: DecodingOptions, clip: int) -> Decoded:
         state = self.denoiser.prepare(memory, [language])
         noise = SlotNoise(options.seed, state.slots.mask.shape[1], self.size)
-        first = first_canvas(self.denoiser, state, options, noise, clip)
-        process = canvas_process(options, noise, state, None if options.start == "noise" else first)
+        first = make_first_canvas(self.denoiser, state, options, noise, clip)
+        process = make_process(options, noise, state, None if options.start == "noise" else first)
         limit, pieces = options.limit(MAX_STEPS), self.pieces[language].to(first.device)
         rows = denoise_canvas(self.denoiser, state, first, process, limit, pieces, options.trace)
         return Decoded(
@@ -93,7 +93,7 @@ class DiffusionDecoder:
         )
 
 
-def first_canvas(
+def make_first_canvas(
     denoiser: TimeCanvasDenoiser,
     state: CanvasState,
     options: DecodingOptions,
@@ -101,13 +101,13 @@ def first_canvas(
     clip: int = 0,
 ) -> Tensor:
     """(1, L) what a clip's first pass reads."""
-    given = given_canvas(options, clip, noise.length)
+    given = read_given_canvas(options, clip, noise.length)
     if given is None and options.start == "null":
         return denoiser.null_canvas(state)
     return (noise.canvas(0) if given is None else given).to(state.slots.mask.device)
 
 
-def canvas_process(
+def make_process(
     options: DecodingOptions, noise: SlotNoise, state: CanvasState, known: Tensor | None
 ) -> DiffusionProcess:
     """canvas-base's process; ``known`` (B, L) is the first canvas, unless it is noise."""

@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 from diffusion_asr.acoustics.encoder import AcousticMemory
 from diffusion_asr.decoding.decoder import Decoded, DecodingOptions
 from diffusion_asr.decoding.denoiser import CanvasDenoiser
-from diffusion_asr.decoding.diffusion import first_canvas
+from diffusion_asr.decoding.diffusion import make_first_canvas
 from diffusion_asr.decoding.process import SlotNoise
 
 _LEAST = -15.0  # log-probability of a token that the draft did not think of at all
@@ -65,7 +65,7 @@ def write_draft(
     """
     state = denoiser.prepare(memory, [language])
     noise = SlotNoise(options.seed, state.slots.mask.shape[1], denoiser.config.vocabulary)
-    canvas = first_canvas(denoiser, state, options, noise, clip)
+    canvas = make_first_canvas(denoiser, state, options, noise, clip)
     hidden = denoiser.hidden(canvas, state)
     best, places, total = denoiser.likeliest(hidden, pieces)
     decoded = Decoded(

@@ -15,14 +15,14 @@ from torch.nn import functional as F
 
 from diffusion_asr.acoustics.encoder import AcousticMemory
 from diffusion_asr.decoding.denoiser import CanvasDenoiser
-from diffusion_asr.decoding.process import corrupt, noisy_or_null
+from diffusion_asr.decoding.process import corrupt_canvas, draw_first_canvases
 
 NULL_SHARE = 0.35  # clips whose first canvas is all null
 MOST_NOISE = 0.4  # largest share of slots redrawn for step 2
 CONDITIONED = 0.5  # share of clips whose step 2 sees step 1's hidden states
 
 
-def canvas_losses(
+def compute_losses(
     denoiser: CanvasDenoiser, memory: AcousticMemory, languages: Sequence[str], targets: Sequence[Tensor]
 ) -> tuple[Tensor, Tensor]:
     """CTC losses per token of the first and the second denoising step.
@@ -33,11 +33,11 @@ def canvas_losses(
         languages: One code for each.
         targets: Token ids of each, (tokens,).
     """
-    first, second, slots = unrolled(denoiser, memory, languages)
-    return ctc(first, slots, targets), ctc(second, slots, targets)
+    first, second, slots = unroll_steps(denoiser, memory, languages)
+    return compute_ctc(first, slots, targets), compute_ctc(second, slots, targets)
 
 
-def unrolled(
+def unroll_steps(
     denoiser: CanvasDenoiser, memory: AcousticMemory, languages: Sequence[str]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Log-probabilities (B, L, V) of two denoising steps, and the slots (B,) of each clip."""
@@ -45,16 +45,18 @@ def unrolled(
     state = denoiser.prepare(memory, languages)
     clips, length = state.slots.mask.shape
     device = state.slots.mask.device
-    hidden = denoiser.hidden(noisy_or_null(clips, length, size, NULL_SHARE, device), state)
+    hidden = denoiser.hidden(draw_first_canvases(clips, length, size, NULL_SHARE, device), state)
     first = denoiser.logits(hidden).float().log_softmax(-1)
 
-    canvas, _ = corrupt(first.detach().argmax(-1), torch.rand(clips, 1, device=device) * MOST_NOISE, size)
+    canvas, _ = corrupt_canvas(
+        first.detach().argmax(-1), torch.rand(clips, 1, device=device) * MOST_NOISE, size
+    )
     previous = hidden.detach() * (torch.rand(clips, 1, 1, device=device) < CONDITIONED)
     second = denoiser.logits(denoiser.hidden(canvas, state, previous)).float().log_softmax(-1)
     return first, second, state.slots.mask.sum(1)
 
 
-def ctc(log_probs: Tensor, slots: Tensor, targets: Sequence[Tensor]) -> Tensor:
+def compute_ctc(log_probs: Tensor, slots: Tensor, targets: Sequence[Tensor]) -> Tensor:
     """Mean CTC loss per token; a text that has no room on its canvas counts nothing."""
     counts = torch.tensor([len(t) for t in targets], device=log_probs.device)
     losses = F.ctc_loss(

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from diffusion_asr.decoding.canvas import NULL, Slots, tokens_of
+from diffusion_asr.decoding.canvas import NULL, Slots, read_tokens
 from diffusion_asr.decoding.decoder import DecodingOptions, TraceStep
 
 
@@ -91,7 +91,7 @@ class DiffusionProcess:
 
     Attributes:
         noise: See there.
-        entropy_bound: Nats; see ``accept``.
+        entropy_bound: Nats; see ``accept_slots``.
         temperature: None takes the likeliest tokens on to the next step; else they are drawn.
         chained: Condition a step on the one before it; else on the first step throughout. (canvas-base is
             trained on two unrolled steps: chained, it gets worse with every step.)
@@ -148,8 +148,8 @@ def denoise_canvas(
         best = logits.argmax(-1)
         drawn = best if process.temperature is None else process.noise.draw(step, logits)
         predicted, drawn = (best, drawn) if pieces is None else (pieces[best], pieces[drawn])
-        entropy = entropy_of(logits)
-        kept = accept(entropy.masked_fill(~mask, torch.inf), process.entropy_bound)
+        entropy = compute_entropy(logits)
+        kept = accept_slots(entropy.masked_fill(~mask, torch.inf), process.entropy_bound)
         fresh = ~done[:, None]
         answer, sure = torch.where(fresh, predicted, answer), torch.where(fresh, confidence, sure)
         for clip in (~done).nonzero().flatten().tolist():
@@ -169,14 +169,14 @@ def denoise_canvas(
     return DenoisedRows(answer.cpu(), sure.cpu(), passes, traces)
 
 
-def entropy_of(logits: Tensor) -> Tensor:
+def compute_entropy(logits: Tensor) -> Tensor:
     """(…, V) to (…,) nats, as ``torch.distributions.Categorical`` computes it."""
     log_probs = logits - logits.logsumexp(dim=-1, keepdim=True)
     log_probs = log_probs.clamp(min=torch.finfo(logits.dtype).min)
     return -(log_probs * log_probs.softmax(-1)).sum(-1)
 
 
-def accept(entropy: Tensor, bound: float) -> Tensor:
+def accept_slots(entropy: Tensor, bound: float) -> Tensor:
     """Slots to keep, (…, L) bool: lowest entropies first while those before sum to at most ``bound``.
 
     The most certain slot is always kept, so every step makes progress; infinite entropy never is.
@@ -187,7 +187,7 @@ def accept(entropy: Tensor, bound: float) -> Tensor:
     return torch.zeros_like(keep).scatter(-1, order, keep)
 
 
-def corrupt(canvas: Tensor, share: Tensor, size: int) -> tuple[Tensor, Tensor]:
+def corrupt_canvas(canvas: Tensor, share: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """The forward process: uniform ids below ``size`` in some slots, and which they are.
 
     Args:
@@ -199,7 +199,7 @@ def corrupt(canvas: Tensor, share: Tensor, size: int) -> tuple[Tensor, Tensor]:
     return torch.where(chosen, torch.randint_like(canvas, size), canvas), chosen
 
 
-def given_canvas(options: DecodingOptions, clip: int, slots: int) -> Tensor | None:
+def read_given_canvas(options: DecodingOptions, clip: int, slots: int) -> Tensor | None:
     """The first canvas (1, slots) that a call gives for one clip, nulls at its end; None if it gives none.
 
     Raises:
@@ -215,7 +215,7 @@ def given_canvas(options: DecodingOptions, clip: int, slots: int) -> Tensor | No
     return torch.tensor([[*given, *[NULL] * (slots - len(given))]], dtype=torch.long)
 
 
-def noisy_or_null(
+def draw_first_canvases(
     clips: int, length: int, size: int, null_share: float, device: torch.device | None = None
 ) -> Tensor:
     """First canvases (B, L) for training: uniform noise, but all null for some clips."""
@@ -232,7 +232,7 @@ class TextRepeats:
         self.before = None if first is None else self._texts(first)
 
     def _texts(self, canvases: Tensor) -> list[list[int]]:
-        return [tokens_of(row[used]) for row, used in zip(canvases, self.mask, strict=True)]
+        return [read_tokens(row[used]) for row, used in zip(canvases, self.mask, strict=True)]
 
     def __call__(self, answer: Tensor, entropy: Tensor) -> Tensor:
         """See ``StopRule``."""

@@ -12,8 +12,8 @@ import math
 import unicodedata
 from dataclasses import dataclass
 
-from diffusion_asr.decoding.calibration import Calibration, heard_at
-from diffusion_asr.decoding.canvas import collapse
+from diffusion_asr.decoding.calibration import Calibration, shift_to_speech
+from diffusion_asr.decoding.canvas import collapse_canvas
 from diffusion_asr.decoding.decoder import Decoded
 from diffusion_asr.text.spacing import is_han
 from diffusion_asr.text.vocabulary import Vocabulary
@@ -33,9 +33,9 @@ class Token:
     start: float | None = None
 
 
-def tokens(clip: Decoded, vocabulary: Vocabulary) -> list[Token]:
+def list_tokens(clip: Decoded, vocabulary: Vocabulary) -> list[Token]:
     """Collapsed tokens; a run's probability is that of its surest slot."""
-    runs = collapse(clip.canvas)
+    runs = collapse_canvas(clip.canvas)
     return [
         Token(vocabulary.bytes_of(t), a, b, float(clip.confidence[a : b + 1].max()), start)
         for (t, a, b), start in zip(runs, clip.starts or [None] * len(runs), strict=True)
@@ -46,7 +46,7 @@ def _is_mark(text: str) -> bool:
     return bool(text) and all(unicodedata.category(c)[0] == "P" for c in text)
 
 
-def characters(pieces: list[Token]) -> list[Token]:
+def join_characters(pieces: list[Token]) -> list[Token]:
     """Pieces that hold only part of a character joined to whole ones."""
     out: list[Token] = []
     for piece in pieces:
@@ -66,10 +66,10 @@ def _is_torn(data: bytes) -> bool:
     return False
 
 
-def group(pieces: list[Token]) -> list[list[Token]]:
+def group_words(pieces: list[Token]) -> list[list[Token]]:
     """Tokens of one word each: split at spaces and around every Hanzi; punctuation joins what it follows."""
     words: list[list[Token]] = []
-    for piece in characters(pieces):
+    for piece in join_characters(pieces):
         text = piece.data.decode("utf8", errors="ignore")
         first = words[-1][0].data.decode("utf8", errors="ignore").strip() if words else ""
         apart = text.startswith(" ") or is_han(text.strip()) or (is_han(first) and not _is_mark(text))
@@ -80,7 +80,7 @@ def group(pieces: list[Token]) -> list[list[Token]]:
     return words
 
 
-def to_words(
+def build_words(
     clip: Decoded, seconds: float, vocabulary: Vocabulary, calibration: Calibration
 ) -> tuple[Word, ...]:
     """Words of one clip, times in seconds from its start; none ends after the clip or the next's start.
@@ -91,10 +91,12 @@ def to_words(
         vocabulary: Decodes the tokens.
         calibration: From log-probability to confidence, and the lag.
     """
-    groups = group(tokens(clip, vocabulary))
+    groups = group_words(list_tokens(clip, vocabulary))
 
     def heard(slot: int, edge: float) -> float:
-        return max(0.0, heard_at(float(clip.slot_times[slot]) + edge * clip.slot_seconds, calibration.lag))
+        return max(
+            0.0, shift_to_speech(float(clip.slot_times[slot]) + edge * clip.slot_seconds, calibration.lag)
+        )
 
     told = [heard(g[0].first, -0.5) if g[0].start is None else g[0].start for g in groups]
     starts = [min(start, seconds) for start in told]

@@ -93,7 +93,7 @@ class NoRouter(nn.Module):
         return None, None, None
 
 
-def build(config: BackboneConfig) -> Any:
+def build_backbone(config: BackboneConfig) -> Any:
     """A ``DiffusionGemmaForBlockDiffusion`` with random weights, without vision."""
     model = DiffusionGemmaForBlockDiffusion(transformers_config(config))
     model.model.encoder.vision_tower = nn.Identity()
@@ -106,28 +106,28 @@ def build(config: BackboneConfig) -> Any:
     return model
 
 
-def embeddings(model: Any) -> Tensor:
+def get_embeddings(model: Any) -> Tensor:
     """The token embeddings (V, D), shared by encoder, decoder and head."""
     return model.model.decoder.embed_tokens.weight  # type: ignore[no-any-return]
 
 
-def window(model: Any) -> int:
+def get_window(model: Any) -> int:
     """Positions that a sliding layer can look back on."""
     return int(model.config.get_text_config().sliding_window)
 
 
-def stored(model: Any) -> dict[str, Tensor]:
+def pack_state(model: Any) -> dict[str, Tensor]:
     """What a small backbone's file holds: each shared tensor once, under the decoder's name."""
     return {name: value for name, value in model.state_dict().items() if name.startswith("model.decoder.")}
 
 
-def fill(model: Any, tensors: Mapping[str, Tensor]) -> None:
-    """Load what ``stored`` gave.
+def fill_backbone(model: Any, tensors: Mapping[str, Tensor]) -> None:
+    """Load what ``pack_state`` gave.
 
     Raises:
         ModelError: Tensors that are missing, too many or of another shape; all are listed.
     """
-    expected = stored(model)
+    expected = pack_state(model)
     wrong = [
         f"{name}: {_shape(tensors.get(name))}, expected {_shape(expected.get(name))}"
         for name in sorted({*expected, *tensors})

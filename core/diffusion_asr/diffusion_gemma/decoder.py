@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from diffusion_asr.acoustics.encoder import AcousticMemory, WhisperEncoder
 from diffusion_asr.acoustics.features import SAMPLE_RATE
-from diffusion_asr.decoding.alignment import forced_canvas
+from diffusion_asr.decoding.alignment import align_canvas
 from diffusion_asr.decoding.decoder import (
     UNDETERMINED,
     Decoded,
@@ -20,9 +20,9 @@ from diffusion_asr.decoding.decoder import (
     TraceStep,
     check_languages,
 )
-from diffusion_asr.decoding.process import DenoisedRows, denoise_canvas, given_canvas
+from diffusion_asr.decoding.process import DenoisedRows, denoise_canvas, read_given_canvas
 from diffusion_asr.diffusion_gemma.denoiser import DiffusionGemmaDenoiser, GemmaState
-from diffusion_asr.diffusion_gemma.loading import LoadOptions, Settings, load
+from diffusion_asr.diffusion_gemma.loading import LoadOptions, Settings, load_adapter
 from diffusion_asr.diffusion_gemma.process import GemmaSampling, SequentialNoise
 from diffusion_asr.diffusion_gemma.vocabulary import GemmaVocabulary
 from diffusion_asr.models.parts import Parts
@@ -32,8 +32,8 @@ PADDED_SAMPLES = 30 * SAMPLE_RATE
 
 
 def load_gemma(name: str, options: LoadOptions | None = None) -> Parts:
-    """An adapter by folder or hub name, with what it adapts; see ``loading.load``."""
-    loaded = load(name, options or LoadOptions())
+    """An adapter by folder or hub name, with what it adapts; see ``loading.load_adapter``."""
+    loaded = load_adapter(name, options or LoadOptions())
     padded = loaded.settings.padded
     encoder = PaddedEncoder(loaded.encoder) if padded else loaded.encoder
     decoder = GemmaDecoder(loaded.denoiser, loaded.vocabulary, loaded.settings)
@@ -122,7 +122,7 @@ class GemmaDecoder:
         sampling = self.sampling.with_options(options)
         generator = torch.Generator().manual_seed(options.seed)
         noise = SequentialNoise((batch, length), denoiser.vocabulary, generator, denoiser.device)
-        given = given_canvas(options, clip, length)
+        given = read_given_canvas(options, clip, length)
         if given is not None:
             canvas = given.to(denoiser.device)
         elif options.start == "noise":
@@ -175,7 +175,7 @@ class GemmaDecoder:
         pieces = torch.tensor([blank, *sorted(set(ids.tolist()) - {blank})])
         targets = torch.tensor([[pieces.tolist().index(t) for t in ids.tolist()]])
         count = torch.tensor([len(ids)])
-        path = forced_canvas(log_probs[..., pieces], torch.tensor([room]), targets, count)[0]
+        path = align_canvas(log_probs[..., pieces], torch.tensor([room]), targets, count)[0]
         starts = (path != 0) & (path != F.pad(path[:-1], (1, 0)))
         order = (starts.cumsum(0) - 1).clamp(min=0)
         return torch.where(path != 0, ids[order], 0), torch.where(path != 0, sure[order], 0.0)

@@ -27,7 +27,7 @@ from diffusion_asr.acoustics.encoder import AcousticMemory
 from diffusion_asr.decoding.canvas import Slots
 from diffusion_asr.diffusion_gemma import backbone as backbones
 from diffusion_asr.diffusion_gemma.projector import AudioProjector
-from diffusion_asr.diffusion_gemma.prompt import ANY, Prompt, PromptRows, scatter
+from diffusion_asr.diffusion_gemma.prompt import ANY, Prompt, PromptRows, scatter_audio
 from diffusion_asr.diffusion_gemma.toolkit import DynamicCache
 from diffusion_asr.errors import ModelError
 
@@ -85,13 +85,13 @@ class DiffusionGemmaDenoiser(nn.Module):
         super().__init__()
         self.backbone, self.projector, self.prompt, self.canvas = backbone, projector, prompt, canvas
         self.spelled = spelled
-        vocabulary, width = backbones.embeddings(backbone).shape
+        vocabulary, width = backbones.get_embeddings(backbone).shape
         if projector.config.linears[-1] != width:
             raise ModelError(
                 f"the projector writes {projector.config.linears[-1]} values, the backbone reads {width}: "
                 "give the backbone that the adapter was trained on"
             )
-        prompt.check(vocabulary, 0, backbones.window(backbone))
+        prompt.check(vocabulary, 0, backbones.get_window(backbone))
 
     @property
     def config(self) -> TimeCanvas:
@@ -102,12 +102,12 @@ class DiffusionGemmaDenoiser(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where canvases live."""
-        return backbones.embeddings(self.backbone).device
+        return backbones.get_embeddings(self.backbone).device
 
     @property
     def vocabulary(self) -> int:
         """Token ids that the backbone knows."""
-        return len(backbones.embeddings(self.backbone))
+        return len(backbones.get_embeddings(self.backbone))
 
     def prepare(
         self, memory: AcousticMemory, languages: Sequence[str], canvas: int | None = None
@@ -124,7 +124,7 @@ class DiffusionGemmaDenoiser(nn.Module):
             ModelError: Acoustic states of the wrong width, or a prompt beyond the sliding window.
         """
         heard, counts = self.projector(memory)
-        self.prompt.check(self.vocabulary, int(counts.max()), backbones.window(self.backbone))
+        self.prompt.check(self.vocabulary, int(counts.max()), backbones.get_window(self.backbone))
         rows = self.prompt.rows(counts, languages)
         cache, hidden = self.encode(rows, heard, counts)
         step = self.projector.config.subsampling
@@ -152,7 +152,7 @@ class DiffusionGemmaDenoiser(nn.Module):
         """
         encoder, device = self.backbone.model.encoder, self.device
         embed = encoder.get_input_embeddings()
-        embedded = scatter(embed(rows.ids.to(device)), rows, self.prompt.audio, heard, counts)
+        embedded = scatter_audio(embed(rows.ids.to(device)), rows, self.prompt.audio, heard, counts)
         mask = rows.mask
         if follow is not None:
             embedded = torch.cat([embedded, embed(follow.to(device))], dim=1)
@@ -187,7 +187,7 @@ class DiffusionGemmaDenoiser(nn.Module):
 
     def logits(self, hidden: Tensor, pieces: Tensor | None = None) -> Tensor:
         """Soft-capped float32 scores, (…, D) to (…, V), or to (…, S) for the ids ``pieces`` (S,)."""
-        table = backbones.embeddings(self.backbone)
+        table = backbones.get_embeddings(self.backbone)
         scores = self.backbone.lm_head(hidden) if pieces is None else F.linear(hidden, table[pieces])
         cap = self.backbone.final_logit_softcapping
         return torch.tanh(scores.float() / cap) * cap  # type: ignore[no-any-return]
@@ -205,7 +205,7 @@ class DiffusionGemmaDenoiser(nn.Module):
 
     def heard_logits(self, heard: Tensor, pieces: Tensor | None = None) -> Tensor:
         """The projector's own say, through the head (no cap): (B, A, D) to (B, A, V), for CTC."""
-        table = backbones.embeddings(self.backbone)
+        table = backbones.get_embeddings(self.backbone)
         return F.linear(heard, table if pieces is None else table[pieces]).float()
 
 

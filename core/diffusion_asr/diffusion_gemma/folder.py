@@ -22,10 +22,10 @@ from diffusion_asr.diffusion_gemma.denoiser import DiffusionGemmaDenoiser
 from diffusion_asr.diffusion_gemma.projector import AudioProjector, ProjectorConfig
 from diffusion_asr.diffusion_gemma.prompt import Prompt
 from diffusion_asr.errors import REINSTALL, ModelError
-from diffusion_asr.models.folder import load_config, model_folder, save
-from diffusion_asr.models.packing import pack, unpack
+from diffusion_asr.models.folder import find_model, load_config, save_folder
+from diffusion_asr.models.packing import pack_tensors, unpack_file
 from diffusion_asr.models.parts import Parts
-from diffusion_asr.text.vocabulary import from_spans, to_spans
+from diffusion_asr.text.vocabulary import pack_spans, unpack_spans
 
 KIND = "diffusion-gemma"
 _SHARED = ("encoder.safetensors", "language.safetensors", "vocabulary.json", "bpe.json")
@@ -45,7 +45,7 @@ def save_model(
 
     Token i of the model is the piece ``pieces[i]`` of ``base``.
     """
-    signed = load_config(model_folder(base))["sha256"]
+    signed = load_config(find_model(base))["sha256"]
     config = {
         "name": name,
         "version": version,
@@ -53,7 +53,7 @@ def save_model(
         "denoiser": {
             "kind": KIND,
             "languages": list(model.prompt.before),
-            "pieces": to_spans(pieces),
+            "pieces": pack_spans(pieces),
             "slot_frames": model.projector.config.subsampling,
             "backbone": asdict(sizes),
             "projector": asdict(model.projector.config),
@@ -62,10 +62,10 @@ def save_model(
         "calibration": dict(calibration or {"a": 1.0, "b": 0.0}),
     }
     weights = {
-        "backbone": pack(_detached(backbones.stored(model.backbone))),
-        "projector": pack(_detached(model.projector.state_dict())),
+        "backbone": pack_tensors(_detached(backbones.pack_state(model.backbone))),
+        "projector": pack_tensors(_detached(model.projector.state_dict())),
     }
-    save(folder, config, cast("dict[str, Mapping[str, Tensor]]", weights))
+    save_folder(folder, config, cast("dict[str, Mapping[str, Tensor]]", weights))
 
 
 def _detached(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -96,7 +96,7 @@ def load_small_model(folder: Path, config: Mapping[str, Any], load_base: Callabl
         prompt = Prompt(
             about["prompt"]["audio"], _ids(about["prompt"]["before"]), _ids(about["prompt"]["after"])
         )
-        pieces = from_spans(about["pieces"])
+        pieces = unpack_spans(about["pieces"])
         calibration = Calibration(**config["calibration"])
         title, version = str(config["name"]), str(config["version"])
         unsigned = {"backbone.safetensors", "projector.safetensors"} - set(config["sha256"])
@@ -106,7 +106,7 @@ def load_small_model(folder: Path, config: Mapping[str, Any], load_base: Callabl
         ) from error
     if unsigned:
         raise ModelError(f"{folder / 'config.json'} does not sign {', '.join(sorted(unsigned))}. {REINSTALL}")
-    signed = load_config(model_folder(base))["sha256"]
+    signed = load_config(find_model(base))["sha256"]
     if changed := [file for file, digest in expected.items() if signed.get(file) != digest]:
         raise ModelError(
             f"{folder} was made for another {base} ({', '.join(changed)} differ): use its release"
@@ -118,10 +118,10 @@ def load_small_model(folder: Path, config: Mapping[str, Any], load_base: Callabl
         raise ModelError(
             f"{folder / 'config.json'} names pieces that {base} does not have. {REINSTALL}"
         ) from error
-    backbone = backbones.build(sizes)
-    backbones.fill(backbone, unpack(folder / "backbone.safetensors", torch.float32))
+    backbone = backbones.build_backbone(sizes)
+    backbones.fill_backbone(backbone, unpack_file(folder / "backbone.safetensors", torch.float32))
     try:
-        projector.load_state_dict(unpack(folder / "projector.safetensors", torch.float32))
+        projector.load_state_dict(unpack_file(folder / "projector.safetensors", torch.float32))
     except RuntimeError as error:
         raise ModelError(f"{folder / 'projector.safetensors'} does not fit: {error}. {REINSTALL}") from error
     model = DiffusionGemmaDenoiser(backbone, projector, prompt, "time", len(vocabulary))

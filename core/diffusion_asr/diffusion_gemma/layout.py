@@ -47,7 +47,7 @@ class Entry:
         return f"{self.file.name}: {self.name} {list(self.shape)} {self.kind}"
 
 
-def headers(folder: Path) -> dict[str, Entry]:
+def read_headers(folder: Path) -> dict[str, Entry]:
     """Every tensor of a folder's safetensors files, by name; only headers are read.
 
     Raises:
@@ -105,7 +105,7 @@ class Adapter:
     rank: int
 
 
-def understand(found: Mapping[str, Entry], subsampling: int = 8) -> Adapter:
+def recognise_layout(found: Mapping[str, Entry], subsampling: int = 8) -> Adapter:
     """Tell projector and LoRA apart.
 
     Raises:
@@ -113,7 +113,7 @@ def understand(found: Mapping[str, Entry], subsampling: int = 8) -> Adapter:
     """
     lora = tuple(name for name in found if place(name))
     groups: dict[str, dict[str, Entry]] = {}
-    for name in natural(name for name in found if name not in lora):
+    for name in sort_naturally(name for name in found if name not in lora):
         stem, _, leaf = name.rpartition(".")
         groups.setdefault(stem, {})[leaf] = found[name]
     strange = [
@@ -134,7 +134,7 @@ def understand(found: Mapping[str, Entry], subsampling: int = 8) -> Adapter:
     widths = [next(iter(linears.values()))[1], *(shape[0] for shape in linears.values())]
     if [shape[1] for shape in linears.values()] != widths[:-1]:
         raise _unknown("has linear layers that do not follow each other", found)
-    shapes = tuple((read, made, kernel, stride) for made, read, kernel in convolutions.values())
+    shapes = tuple((inputs, outputs, kernel, stride) for outputs, inputs, kernel in convolutions.values())
     try:
         config = ProjectorConfig(shapes, tuple(widths), normed=bool(norms))
     except ModelError as error:
@@ -158,7 +158,7 @@ def _unknown(why: str, found: Mapping[str, Entry]) -> ModelError:
     return ModelError(f"the adapter {why}. Its tensors:\n  {listed}")
 
 
-def natural(names: Iterable[str]) -> list[str]:
+def sort_naturally(names: Iterable[str]) -> list[str]:
     """Names in the order of the numbers in them: conv.2 before conv.10."""
 
     def key(name: str) -> list[tuple[int, str]]:
@@ -167,7 +167,7 @@ def natural(names: Iterable[str]) -> list[str]:
     return sorted(names, key=key)
 
 
-def read(found: Mapping[str, Entry], names: Iterable[str]) -> dict[str, Tensor]:
+def read_tensors(found: Mapping[str, Entry], names: Iterable[str]) -> dict[str, Tensor]:
     """Some of the tensors."""
     out: dict[str, Tensor] = {}
     wanted: dict[Path, list[str]] = {}

@@ -156,7 +156,7 @@ def load_base(
     )
 
 
-def load(name: str, options: LoadOptions) -> Loaded:
+def load_adapter(name: str, options: LoadOptions) -> Loaded:
     """Load an adapter with what it adapts.
 
     Raises:
@@ -164,8 +164,8 @@ def load(name: str, options: LoadOptions) -> Loaded:
     """
     folder = options.hub.folder(name, _WEIGHTS)
     settings = _settings(folder, options)
-    found = layout.headers(folder)
-    adapter = layout.understand(found, settings.subsample_factor)
+    found = layout.read_headers(folder)
+    adapter = layout.recognise_layout(found, settings.subsample_factor)
     if adapter.rank and settings.lora_alpha is None:
         raise ModelError(
             f"{folder} does not state lora_alpha, which scales its LoRA (rank {adapter.rank}): give it with "
@@ -174,11 +174,11 @@ def load(name: str, options: LoadOptions) -> Loaded:
     shape = adapter.projector
     base = load_base(settings, options, shape.convolutions[0][0], shape.linears[-1])
     projector = AudioProjector(shape)
-    stored = layout.read(found, adapter.parts.values())
+    stored = layout.read_tensors(found, adapter.parts.values())
     projector.load_state_dict({own: stored[theirs] for own, theirs in adapter.parts.items()})
     if adapter.rank:
-        lora.adapt(base.backbone, adapter.rank, float(settings.lora_alpha or 0))
-        lora.fill(base.backbone, layout.read(found, adapter.lora))
+        lora.add_adapters(base.backbone, adapter.rank, float(settings.lora_alpha or 0))
+        lora.fill_adapters(base.backbone, layout.read_tensors(found, adapter.lora))
     projector.to(base.backbone.lm_head.weight.device)
     model = DiffusionGemmaDenoiser(base.backbone, projector, base.prompt, "token").eval()
     title = Path(name).name if Path(name).is_dir() else name
@@ -218,12 +218,12 @@ def _checked_backbone(name: str, options: LoadOptions, width: int | None) -> Pat
         )
     index = _json(small / "model.safetensors.index.json").get("metadata", {}).get("total_size")
     if index and options.quantise is None:
-        resources.check(int(index * resources.SPARE), options.place, name)
+        resources.check_room(int(index * resources.SPARE), options.place, name)
     home = options.hub.folder(name, _WEIGHTS)
-    stored = layout.headers(home).values()
+    stored = layout.read_headers(home).values()
     dtype = options.dtype or (torch.bfloat16 if options.place != "cpu" else _stored_dtype(stored))
     quantise = options.quantise if isinstance(options.quantise, str) else None
-    resources.check(resources.needed(stored, dtype, quantise), options.place, name)
+    resources.check_room(resources.measure_need(stored, dtype, quantise), options.place, name)
     return home
 
 
@@ -283,9 +283,9 @@ def load_encoder(folder: Path, config: EncoderConfig) -> WhisperEncoder:
     Raises:
         ModelError: Weights that do not fit.
     """
-    found = layout.headers(folder)
+    found = layout.read_headers(folder)
     names = {n.split("encoder.", 1)[1]: n for n in found if n.startswith(("model.encoder.", "encoder."))}
-    stored = layout.read(found, names.values())
+    stored = layout.read_tensors(found, names.values())
     tensors: dict[str, Tensor] = {own: stored[theirs].float() for own, theirs in names.items()}
     with torch.device("meta"):
         encoder = WhisperEncoder(config)
@@ -303,7 +303,7 @@ def save_adapter(folder: Path, model: DiffusionGemmaDenoiser, settings: Settings
     folder.mkdir(parents=True, exist_ok=True)
     projector = {name: value.detach().cpu() for name, value in model.projector.state_dict().items()}
     save_file(projector, folder / "projector.safetensors", metadata={"format": "pt"})
-    adapters = {name: value.cpu().contiguous() for name, value in lora.stored(model.backbone).items()}
+    adapters = {name: value.cpu().contiguous() for name, value in lora.pack_adapters(model.backbone).items()}
     if adapters:
         save_file(adapters, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     stated = asdict(settings)

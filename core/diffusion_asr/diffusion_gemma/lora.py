@@ -39,7 +39,7 @@ class LoraLinear(nn.Module):
         return self.base(x) + (self.scale * low).to(x.dtype)  # type: ignore[no-any-return]
 
 
-def adapt(backbone: Any, rank: int, alpha: float) -> list[LoraLinear]:
+def add_adapters(backbone: Any, rank: int, alpha: float) -> list[LoraLinear]:
     """Wrap every attention projection of both stacks, and freeze all else.
 
     Raises:
@@ -65,17 +65,17 @@ def _device(module: nn.Module) -> torch.device:
     return next(module.parameters()).device
 
 
-def adapters(backbone: Any) -> Iterator[tuple[str, LoraLinear]]:
-    """Names and modules of what ``adapt`` wrapped."""
+def list_adapters(backbone: Any) -> Iterator[tuple[str, LoraLinear]]:
+    """Names and modules of what ``add_adapters`` wrapped."""
     for name, module in backbone.named_modules():
         if isinstance(module, LoraLinear):
             yield name, module
 
 
-def stored(backbone: Any) -> dict[str, Tensor]:
+def pack_adapters(backbone: Any) -> dict[str, Tensor]:
     """The adapters' weights under PEFT's names."""
     out = {}
-    for name, module in adapters(backbone):
+    for name, module in list_adapters(backbone):
         out[f"{PREFIX}{name}.lora_A.weight"] = module.lora_A.weight.detach()
         out[f"{PREFIX}{name}.lora_B.weight"] = module.lora_B.weight.detach()
     return out
@@ -87,14 +87,14 @@ def place(name: str) -> tuple[str, int, str, str] | None:
     return (match[1], int(match[2]), match[3], match[4]) if match else None
 
 
-def fill(backbone: Any, tensors: Mapping[str, Tensor]) -> None:
+def fill_adapters(backbone: Any, tensors: Mapping[str, Tensor]) -> None:
     """Load adapters by where they belong, whatever comes before in their names.
 
     Raises:
         ModelError: Missing, additional or misshapen ones; all are listed.
     """
     expected: dict[tuple[str, int, str, str], Tensor] = {}
-    for name, module in adapters(backbone):
+    for name, module in list_adapters(backbone):
         for half, linear in (("A", module.lora_A), ("B", module.lora_B)):
             where = place(f"{name}.lora_{half}.weight")
             assert where is not None

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from diffusion_asr.acoustics.encoder import AcousticMemory
-from diffusion_asr.decoding.process import corrupt
+from diffusion_asr.decoding.process import corrupt_canvas
 from diffusion_asr.diffusion_gemma.denoiser import DiffusionGemmaDenoiser, GemmaState
 from diffusion_asr.diffusion_gemma.prompt import PromptRows
 from diffusion_asr.errors import ModelError
@@ -64,16 +64,18 @@ class TokenBatch:
         return cls(canvas, torch.tensor([len(text) for text in texts]))
 
 
-def noise_level(clips: int, least: float) -> Tensor:
+def draw_noise_level(clips: int, least: float) -> Tensor:
     """Shares of slots to corrupt, (B, 1), weighted to high noise: where recognition begins."""
     return 1 - (1 - least) * torch.rand(clips, 1).square()
 
 
-def diffusion_loss(
+def compute_diffusion_loss(
     denoiser: DiffusionGemmaDenoiser, state: GemmaState, clean: Tensor, options: LossOptions
 ) -> Tensor:
     """Mean cross-entropy at corrupted slots of the canvas ``clean`` (B, L)."""
-    noisy, chosen = corrupt(clean, noise_level(len(clean), options.least_noise), denoiser.vocabulary)
+    noisy, chosen = corrupt_canvas(
+        clean, draw_noise_level(len(clean), options.least_noise), denoiser.vocabulary
+    )
     previous = None
     if options.conditioned > 0:
         with torch.no_grad():
@@ -85,7 +87,7 @@ def diffusion_loss(
     return loss / chosen.sum().clamp(min=1)
 
 
-def autoregressive_loss(
+def compute_autoregressive_loss(
     denoiser: DiffusionGemmaDenoiser, rows: PromptRows, state: GemmaState, batch: TokenBatch
 ) -> Tensor:
     """Mean cross-entropy of each next token, the end included, by the causal encoder."""
@@ -101,7 +103,7 @@ def autoregressive_loss(
     return F.cross_entropy(logits.flatten(0, 1), wanted.flatten())
 
 
-def heard_loss(
+def compute_ctc_loss(
     denoiser: DiffusionGemmaDenoiser, heard: Tensor, counts: Tensor, batch: TokenBatch, blank: int
 ) -> Tensor:
     """CTC of the projector's own say, per token; a text with no room counts nothing."""
@@ -113,7 +115,7 @@ def heard_loss(
     return losses.sum() / batch.counts.sum().clamp(min=1)
 
 
-def losses(
+def compute_losses(
     denoiser: DiffusionGemmaDenoiser,
     memory: AcousticMemory,
     languages: Sequence[str],
@@ -122,12 +124,12 @@ def losses(
 ) -> dict[str, Tensor]:
     """All losses of a batch on token canvases, each with its weight applied; their sum is to be minimised."""
     state = denoiser.prepare(memory, languages, batch.canvas.shape[1])
-    parts = {"diffusion": diffusion_loss(denoiser, state, batch.canvas, options)}
+    parts = {"diffusion": compute_diffusion_loss(denoiser, state, batch.canvas, options)}
     if options.autoregressive > 0:
         rows = denoiser.prompt.rows(state.counts, languages)
-        autoregressive = autoregressive_loss(denoiser, rows, state, batch)
+        autoregressive = compute_autoregressive_loss(denoiser, rows, state, batch)
         parts["autoregressive"] = options.autoregressive * autoregressive
     if options.ctc > 0:
-        heard = heard_loss(denoiser, state.heard, state.counts, batch, options.blank)
+        heard = compute_ctc_loss(denoiser, state.heard, state.counts, batch, options.blank)
         parts["ctc"] = options.ctc * heard
     return parts

@@ -47,7 +47,7 @@ class ProjectorConfig:
         return factor
 
 
-def published(inputs: int, hidden: int, outputs: int) -> ProjectorConfig:
+def make_published(inputs: int, hidden: int, outputs: int) -> ProjectorConfig:
     """The reference system's shapes: 8x by three convolutions, then one linear layer."""
     first, later = (inputs, hidden, 3, 2), (hidden, hidden, 3, 2)
     return ProjectorConfig((first, later, later), (hidden, outputs))

@@ -85,7 +85,7 @@ class Prompt:
                 )
 
 
-def scatter(embedded: Tensor, rows: PromptRows, audio: int, heard: Tensor, counts: Tensor) -> Tensor:
+def scatter_audio(embedded: Tensor, rows: PromptRows, audio: int, heard: Tensor, counts: Tensor) -> Tensor:
     """Put audio embeddings into the prompt's audio slots.
 
     Args:

@@ -15,7 +15,7 @@ SPARE = 1.1  # activations, a prompt's cache, scores of one canvas
 _NARROW = {"8bit": 1.0, "4bit": 0.55}  # bytes of a quantised weight, its scales included
 
 
-def needed(entries: Iterable[Entry], dtype: torch.dtype, quantise: str | None) -> int:
+def measure_need(entries: Iterable[Entry], dtype: torch.dtype, quantise: str | None) -> int:
     """Bytes that the weights take once loaded; only matrices are quantised, and embeddings are not."""
     size = torch.empty(0, dtype=dtype).element_size()
     total = 0.0
@@ -25,7 +25,7 @@ def needed(entries: Iterable[Entry], dtype: torch.dtype, quantise: str | None) -
     return int(total * SPARE)
 
 
-def available(device: str) -> int:
+def measure_room(device: str) -> int:
     """Free bytes on a device: "cpu", "cuda", "cuda:1"; "auto" is all GPUs and the CPU."""
     cpu = _free_ram()
     if device == "cpu" or not torch.cuda.is_available():
@@ -43,9 +43,9 @@ def _free_ram() -> int:
         return 2**62  # not Linux: the loader will have to see for itself
 
 
-def check(need: int, device: str, what: str) -> None:
+def check_room(need: int, device: str, what: str) -> None:
     """Raise ``ModelError`` if ``need`` bytes are not free on ``device``."""
-    free = available(device)
+    free = measure_room(device)
     if need > free:
         raise ModelError(
             f"{what} needs {need / 1e9:.1f} GB on {device}, {free / 1e9:.1f} GB are free: choose another "

@@ -6,7 +6,7 @@ from typing import Any
 
 from diffusion_asr.errors import FormatError
 from diffusion_asr.formats.base import Format
-from diffusion_asr.formats.jsonvalues import Node, dump, load
+from diffusion_asr.formats.jsonvalues import Node, dump_json, load_json
 from diffusion_asr.transcript import Segment, Transcript, Word
 
 SCHEMA_VERSION = 1
@@ -14,7 +14,7 @@ SCHEMA_VERSION = 1
 
 
 def _render(transcripts: list[Transcript]) -> str:
-    return dump(
+    return dump_json(
         {"schema_version": SCHEMA_VERSION, "transcripts": [_transcript_object(each) for each in transcripts]}
     )
 
@@ -55,7 +55,7 @@ def _word_object(word: Word) -> dict[str, Any]:
 
 
 def _parse(text: str) -> list[Transcript]:
-    root = load(text)
+    root = load_json(text)
     if isinstance(root.value, list):
         raise FormatError("a JSON list, not a transcript object; if it is SegLST, give the format seglst")
     version = root.at("schema_version")

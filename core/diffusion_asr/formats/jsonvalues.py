@@ -11,14 +11,14 @@ from diffusion_asr.errors import FormatError
 from diffusion_asr.formats.base import bad, is_probability, is_time, shown
 
 
-def dump(value: Any) -> str:
+def dump_json(value: Any) -> str:
     """Readable JSON in which every alphabet stays as it is."""
     text = json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
     # Lone surrogates (from file names that are not UTF-8) survive only as escapes.
     return re.sub(r"[\ud800-\udfff]", lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
-def load(text: str) -> Node:
+def load_json(text: str) -> Node:
     """The root of a JSON text.
 
     Raises:

@@ -17,12 +17,12 @@ from diffusion_asr.formats.base import (
     one_line,
     sessions,
 )
-from diffusion_asr.formats.jsonvalues import Node, dump, load
+from diffusion_asr.formats.jsonvalues import Node, dump_json, load_json
 from diffusion_asr.transcript import Segment, Transcript, Word
 
 
 def _render(transcripts: list[Transcript]) -> str:
-    return dump(
+    return dump_json(
         [
             _segment_object(name, segment)
             for name, transcript in sessions(transcripts)
@@ -68,7 +68,7 @@ def _rounded(seconds: float) -> float:
 
 
 def _parse(text: str) -> list[Transcript]:
-    root = load(text)
+    root = load_json(text)
     if isinstance(root.value, dict):
         raise FormatError("a JSON object, not a SegLST list; if this project wrote it, give the format json")
     return assemble_sessions((node.at("session_id").text(), _segment(node)) for node in root.each())

@@ -24,7 +24,7 @@ from diffusion_asr.meeting.engine import (
     transcribe_meeting,
 )
 from diffusion_asr.meeting.journal import ResumeError
-from diffusion_asr.meeting.offline import offline_diarizer
+from diffusion_asr.meeting.offline import make_offline_diarizer
 from diffusion_asr.meeting.result import MeetingResult, SegmentTrace
 from diffusion_asr.meeting.rttm import read_rttm
 
@@ -44,7 +44,7 @@ __all__ = [
     "SpeakerCount",
     "Stage",
     "Turn",
-    "offline_diarizer",
+    "make_offline_diarizer",
     "read_rttm",
     "transcribe_meeting",
 ]

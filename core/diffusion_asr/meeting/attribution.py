@@ -80,7 +80,7 @@ class TurnIndex:
         return speaker, gap
 
 
-def exclusive(turns: Iterable[Turn]) -> list[Turn]:
+def make_exclusive(turns: Iterable[Turn]) -> list[Turn]:
     """One speaker at a time: who talks first keeps the floor until done.
 
     For diarizers that give no exclusive view. What a second speaker says in between goes with the first.
@@ -93,7 +93,7 @@ def exclusive(turns: Iterable[Turn]) -> list[Turn]:
     return out
 
 
-def attribute(
+def find_speakers(
     words: Iterable[Word], turns: Iterable[Turn], overlapping: Iterable[Turn] = (), limit: float = LIMIT
 ) -> list[Attribution]:
     """Who said each word.
@@ -135,7 +135,7 @@ def _span(word: Word) -> tuple[float, float]:
     return middle - _INSTANT / 2, middle + _INSTANT / 2
 
 
-def split(segment: Segment, speakers: Sequence[str | None]) -> list[Segment]:
+def split_segment(segment: Segment, speakers: Sequence[str | None]) -> list[Segment]:
     """A segment cut at the words where the speaker changes.
 
     Args:
@@ -163,7 +163,7 @@ def attribute_words(
     Args:
         transcript: A segment without words is kept whole, for whoever talks during most of it.
         turns: The exclusive view of a diarization of the same recording.
-        limit: As in ``attribute``.
+        limit: As in ``find_speakers``.
         overlapping: The overlapping view, to mark words where several talk.
 
     Raises:
@@ -179,13 +179,13 @@ def attribute_words(
         speakers = [a.speaker for a in found]
         if segment.words:
             words = tuple(_marked(w, a) for w, a in zip(units, found, strict=True))
-            segments += split(replace(segment, words=words), speakers)
+            segments += split_segment(replace(segment, words=words), speakers)
         else:
             segments.append(replace(segment, speaker=speakers[0]))
     return replace(transcript, segments=tuple(segments))
 
 
-def assign(segment: Segment, speaker: str | None, floor: TurnIndex, crowd: TurnIndex) -> Segment:
+def assign_speaker(segment: Segment, speaker: str | None, floor: TurnIndex, crowd: TurnIndex) -> Segment:
     """A segment whose speaker is known from elsewhere; turns only tell how sure that is for each word.
 
     Args:

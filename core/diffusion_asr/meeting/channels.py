@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffusion_asr.audio.files import SAMPLE_RATE, Samples
-from diffusion_asr.audio.spans import speech_spans
+from diffusion_asr.audio.spans import find_speech
 from diffusion_asr.audio.speech import CHUNK
 from diffusion_asr.audio.windows import Detector
 from diffusion_asr.meeting.attribution import Turn
 from diffusion_asr.meeting.diarizer import Diarization, Stage
-from diffusion_asr.meeting.recording import blocks
+from diffusion_asr.meeting.recording import read_track
 
 _CROSSTALK = 12.0  # dB by which another channel must be louder
 _SPEECH = 0.35  # probability of speech from which another channel counts
@@ -27,7 +27,7 @@ _STRIDE = 1000 * CHUNK  # samples measured at a time
 Probabilities = NDArray[np.float32]
 
 
-def speaker_of(channel: int) -> str:
+def name_speaker(channel: int) -> str:
     """The name of whoever talks in a channel, counted from 0."""
     return f"CHANNEL_{channel + 1}"
 
@@ -49,19 +49,19 @@ class Channel:
     def blocks(self) -> Iterator[Samples]:
         """The track in blocks, silent where somebody else is heard."""
         first = 0
-        for block in blocks(self.track):
+        for block in read_track(self.track):
             chunks = (first + np.arange(len(block))) // CHUNK
             block[self.crosstalk[chunks]] = 0.0
             first += len(block)
             yield block
 
 
-def listen(tracks: Sequence[Samples], detector: Detector, stage: Stage) -> list[Channel]:
+def detect_speech(tracks: Sequence[Samples], detector: Detector, stage: Stage) -> list[Channel]:
     """Tells speech from crosstalk in every channel."""
     found = []
     for n, track in enumerate(tracks):
         stage("diarization", n, len(tracks))
-        found.append(np.concatenate([np.zeros(0, np.float32), *detector.probabilities(blocks(track))]))
+        found.append(np.concatenate([np.zeros(0, np.float32), *detector.probabilities(read_track(track))]))
     stage("diarization", len(tracks), len(tracks))
     levels = [_level(track) for track in tracks]
     voices = [np.where(_near(p >= _SPEECH), v, -np.inf) for p, v in zip(found, levels, strict=True)]
@@ -75,19 +75,19 @@ def listen(tracks: Sequence[Samples], detector: Detector, stage: Stage) -> list[
     return out
 
 
-def turns(channels: Sequence[Channel]) -> Diarization:
+def find_turns(channels: Sequence[Channel]) -> Diarization:
     """The speech in each channel, as its owner's turns."""
     return Diarization(
         tuple(
-            Turn(start / SAMPLE_RATE, end / SAMPLE_RATE, speaker_of(n))
+            Turn(start / SAMPLE_RATE, end / SAMPLE_RATE, name_speaker(n))
             for n, channel in enumerate(channels)
-            for start, end in speech_spans(channel.probabilities, length=len(channel.track))
+            for start, end in find_speech(channel.probabilities, length=len(channel.track))
         )
     )
 
 
 class KnownSpeech:
-    """A detector that has listened already; see ``longform.Detector``."""
+    """A detector that has listened already; see ``windows.Detector``."""
 
     def __init__(self, probabilities: Probabilities) -> None:
         self._known = probabilities

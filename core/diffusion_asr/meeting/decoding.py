@@ -9,14 +9,14 @@ import torch
 
 from diffusion_asr.audio.files import SAMPLE_RATE
 from diffusion_asr.audio.windows import Window
-from diffusion_asr.decoding.canvas import tokens_of
+from diffusion_asr.decoding.canvas import read_tokens
 from diffusion_asr.decoding.decoder import AUTO, DecodingOptions, Hypothesis
 from diffusion_asr.meeting.attribution import Turn, TurnIndex
 from diffusion_asr.meeting.journal import DecodedPiece
 from diffusion_asr.meeting.result import SegmentTrace
-from diffusion_asr.meeting.stretches import Stretch, stretches
+from diffusion_asr.meeting.stretches import Stretch, cut_stretches
 from diffusion_asr.recognizer import Recognizer
-from diffusion_asr.segments import segments_of
+from diffusion_asr.segments import cut_segments
 
 _AUDIBLE = 1.0  # seconds: in less the language cannot be told
 
@@ -59,7 +59,7 @@ class Floor:
             yield Piece(_part(window, stretch.start, stretch.end), speaker=stretch.speaker)
 
     def _stretches(self, window: Window) -> list[Stretch]:
-        return stretches(self._index, self._turns, window.start, window.end, self._limit)
+        return cut_stretches(self._index, self._turns, window.start, window.end, self._limit)
 
 
 class PieceDecoder:
@@ -85,7 +85,7 @@ class PieceDecoder:
         (hypothesis,) = self._recognizer.decode(memory, language, self._options)
         traced = self._options.trace
         trace = SegmentTrace(window.start, window.end, self._texts(hypothesis)) if traced else None
-        return DecodedPiece(tuple(segments_of(window, hypothesis)), trace)
+        return DecodedPiece(tuple(cut_segments(window, hypothesis)), trace)
 
     def _by_language(self, piece: Piece) -> list[tuple[Window, str | None]]:
         """The parts of a piece with their languages; one part unless speakers differ."""
@@ -115,7 +115,7 @@ class PieceDecoder:
     def _texts(self, hypothesis: Hypothesis) -> tuple[str, ...]:
         vocabulary, trace = self._recognizer.parts.vocabulary, hypothesis.decoded.trace
         canvases = [*(step.canvas for step in trace[:1]), *(step.predicted for step in trace)]
-        return tuple(vocabulary.decode(tokens_of(canvas)) for canvas in canvases)
+        return tuple(vocabulary.decode(read_tokens(canvas)) for canvas in canvases)
 
 
 def _part(window: Window, start: float, end: float) -> Window:

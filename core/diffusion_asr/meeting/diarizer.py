@@ -10,7 +10,7 @@ from typing import Protocol
 from diffusion_asr.audio.files import Samples
 from diffusion_asr.errors import DiffusionASRError
 from diffusion_asr.formats.base import one_line, token
-from diffusion_asr.meeting.attribution import Turn, exclusive
+from diffusion_asr.meeting.attribution import Turn, make_exclusive
 
 
 class DiarizationError(DiffusionASRError):
@@ -92,7 +92,7 @@ class KnownTurns:
         return self.diarization
 
 
-def tidied(found: Diarization, duration: float) -> Diarization:
+def tidy_diarization(found: Diarization, duration: float) -> Diarization:
     """Turns inside the recording, in order, with names that every format tells apart; both views.
 
     Raises:
@@ -113,10 +113,10 @@ def tidied(found: Diarization, duration: float) -> Diarization:
         ]
         for view in (found.turns, found.turns if found.exclusive is None else found.exclusive)
     )
-    return Diarization(tuple(merged(turns)), tuple(merged(exclusive(merged(single)))))
+    return Diarization(tuple(merge_turns(turns)), tuple(merge_turns(make_exclusive(merge_turns(single)))))
 
 
-def merged(turns: Iterable[Turn]) -> list[Turn]:
+def merge_turns(turns: Iterable[Turn]) -> list[Turn]:
     """Turns of one name that touch or overlap are one turn: nobody talks over himself."""
     last: dict[str, int] = {}
     out: list[Turn] = []

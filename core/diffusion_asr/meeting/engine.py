@@ -16,10 +16,10 @@ from typing import Any, Literal
 
 import diffusion_asr
 from diffusion_asr.audio.files import SAMPLE_RATE
-from diffusion_asr.audio.windows import windows
+from diffusion_asr.audio.windows import pack_windows
 from diffusion_asr.decoding.decoder import DecodingOptions
 from diffusion_asr.meeting import channels
-from diffusion_asr.meeting.attribution import LIMIT, TurnIndex, assign, attribute_words
+from diffusion_asr.meeting.attribution import LIMIT, TurnIndex, assign_speaker, attribute_words
 from diffusion_asr.meeting.decoding import Floor, Piece, PieceDecoder
 from diffusion_asr.meeting.diarizer import (
     Diarization,
@@ -27,15 +27,15 @@ from diffusion_asr.meeting.diarizer import (
     Diarizer,
     SpeakerCount,
     Stage,
-    tidied,
+    tidy_diarization,
 )
 from diffusion_asr.meeting.journal import DecodedPiece, Journal
 from diffusion_asr.meeting.lazy_recognizer import LazyRecognizer
-from diffusion_asr.meeting.offline import offline_diarizer
-from diffusion_asr.meeting.recording import Recording, blocks, opened
+from diffusion_asr.meeting.offline import make_offline_diarizer
+from diffusion_asr.meeting.recording import Recording, open_recording, read_track
 from diffusion_asr.meeting.result import MeetingResult
 from diffusion_asr.meeting.rttm import read_rttm
-from diffusion_asr.process_memory import give_back
+from diffusion_asr.process_memory import trim_heap
 from diffusion_asr.recognizer import Recognizer
 from diffusion_asr.transcript import Segment, Transcript
 
@@ -120,7 +120,7 @@ def transcribe_meeting(
     _check_wishes(diarizer, options)
     model = LazyRecognizer(recognizer)
     model.check_language(options.language)
-    with opened(source, sample_rate, options.channels_as_speakers) as recording:
+    with open_recording(source, sample_rate, options.channels_as_speakers) as recording:
         run = _Run(recording, model, _chosen(diarizer, recording, options), options, stage or _silent)
         journal = Journal(
             None if state is None else Path(state),
@@ -155,7 +155,7 @@ def _chosen(
         return None
     if isinstance(diarizer, str | os.PathLike):
         return read_rttm(diarizer, recording.source or Path(diarizer).stem, recording.duration)
-    return diarizer or offline_diarizer()
+    return diarizer or make_offline_diarizer()
 
 
 class _Run:
@@ -214,29 +214,29 @@ class _Run:
 
     def _diarize(self, journal: Journal) -> Diarization:
         if self.diarizer is None:
-            self.channels = channels.listen(self.recording.tracks, self.detector, self.stage)
+            self.channels = channels.detect_speech(self.recording.tracks, self.detector, self.stage)
         if journal.diarization is not None:
             return journal.diarization
         if self.diarizer is None:
-            found = channels.turns(self.channels)
+            found = channels.find_turns(self.channels)
         elif len(self.recording.tracks[0]):
             self.stage("diarization", 0, 1)
             found = self.diarizer.diarize(self.recording.tracks[0], self.options.speakers, self.stage)
             self.stage("diarization", 1, 1)
         else:
             found = Diarization()
-        diarization = tidied(found, self.recording.duration)
+        diarization = tidy_diarization(found, self.recording.duration)
         journal.record_turns(diarization)
         return diarization
 
     def _pieces(self, diarization: Diarization) -> Iterator[Piece]:
         for number, channel in enumerate(self.channels):
-            for window in windows(channel.blocks(), channels.KnownSpeech(channel.probabilities)):
-                yield Piece(window, number, channels.speaker_of(number))
+            for window in pack_windows(channel.blocks(), channels.KnownSpeech(channel.probabilities)):
+                yield Piece(window, number, channels.name_speaker(number))
         if not self.channels:
             floor = Floor(diarization.exclusive or (), self.options.limit)
             pieces = floor.cut if self.options.order == "cut-first" else floor.whole
-            for window in windows(blocks(self.recording.tracks[0]), self.detector):
+            for window in pack_windows(read_track(self.recording.tracks[0]), self.detector):
                 yield from pieces(window)
 
     def _decode(self, diarization: Diarization, journal: Journal) -> list[DecodedPiece]:
@@ -251,7 +251,7 @@ class _Run:
                 decoded = decoder.decode(piece)
                 journal.record(piece.key, decoded)
             done.append(decoded)
-            give_back()
+            trim_heap()
             self.stage("decoding", piece.track * self.recording.duration + piece.window.end, total)
         self.stage("decoding", total, total)
         return done
@@ -262,7 +262,7 @@ class _Run:
         if self.diarizer is None or self.options.order == "cut-first":
             # Nobody's own turns overlap in a channel, so there the overlapping view is the floor too.
             floor, crowd = TurnIndex(everybody if self.diarizer is None else single), TurnIndex(everybody)
-            segments = [assign(segment, segment.speaker, floor, crowd) for segment in segments]
+            segments = [assign_speaker(segment, segment.speaker, floor, crowd) for segment in segments]
         ordered = tuple(sorted(segments, key=_when))
         whole = Transcript(ordered, round(self.recording.duration, 3), self.recording.source)
         if self.diarizer is None or self.options.order == "cut-first":

@@ -13,8 +13,8 @@ import torch
 from diffusion_asr.audio.speech import SpeechDetector
 from diffusion_asr.audio.windows import Detector
 from diffusion_asr.loading import is_adapter
-from diffusion_asr.models.folder import load_config, model_folder, sha256
-from diffusion_asr.recognizer import Recognizer, check_known
+from diffusion_asr.models.folder import find_model, hash_file, load_config
+from diffusion_asr.recognizer import Recognizer, check_language_code
 
 
 class LazyRecognizer:
@@ -28,7 +28,7 @@ class LazyRecognizer:
         self._given = given
         # An adapter of a DiffusionGemma has no such config; what it knows is only known when it is loaded.
         self._config = (
-            {} if isinstance(given, Recognizer) or is_adapter(given) else load_config(model_folder(given))
+            {} if isinstance(given, Recognizer) or is_adapter(given) else load_config(find_model(given))
         )
 
     @cached_property
@@ -44,7 +44,7 @@ class LazyRecognizer:
     def check_language(self, code: str | None) -> None:
         """Raise ``LanguageError`` as ``Recognizer.check_language`` does, if possible without loading."""
         if "denoiser" in self._config:
-            check_known(code, self._config["denoiser"].get("languages", ()))
+            check_language_code(code, self._config["denoiser"].get("languages", ()))
         else:
             self.recognizer.check_language(code)
 
@@ -70,4 +70,4 @@ def _files(adapter: str | os.PathLike[str]) -> dict[str, str]:
     """What is in an adapter's folder; of one on a hub only the name is known."""
     folder = Path(adapter)
     files = sorted(p for p in folder.iterdir() if p.is_file()) if folder.is_dir() else []
-    return {p.name: sha256(p) for p in files} or {"name": str(adapter)}
+    return {p.name: hash_file(p) for p in files} or {"name": str(adapter)}

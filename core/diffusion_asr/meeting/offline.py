@@ -23,15 +23,15 @@ from diffusion_asr.audio.files import Samples
 from diffusion_asr.errors import DiffusionASRError, ToolkitMissingError
 from diffusion_asr.meeting.attribution import Turn
 from diffusion_asr.meeting.diarizer import Diarization, DiarizationError, Diarizer, SpeakerCount, Stage
-from diffusion_asr.meeting.recording import release
-from diffusion_asr.toolkits import DISTRIBUTION, adapters
+from diffusion_asr.meeting.recording import release_pages
+from diffusion_asr.toolkits import DISTRIBUTION, list_adapters
 
 ADAPTER = "pyannote"  # its module has ``meeting_diarizer()``
 _PIECE = 1 << 20  # samples written at a time
 
 
 class OfflineDiarizer:
-    """See ``Diarizer``; made by ``offline_diarizer``."""
+    """See ``Diarizer``; made by ``make_offline_diarizer``."""
 
     def __init__(self, module: str, name: str) -> None:
         self.name = name
@@ -78,13 +78,13 @@ class OfflineDiarizer:
             return found
 
 
-def offline_diarizer() -> OfflineDiarizer:
+def make_offline_diarizer() -> OfflineDiarizer:
     """The diarization that needs no account and no download.
 
     Raises:
         ToolkitMissingError: pyannote.audio is not installed; the message says how to.
     """
-    found = {adapter.name: adapter for adapter in adapters()}.get(ADAPTER)
+    found = {adapter.name: adapter for adapter in list_adapters()}.get(ADAPTER)
     if found is None or found.version is None:
         install = found.install_command if found else f"pip install '{DISTRIBUTION}[{ADAPTER}]'"
         raise ToolkitMissingError(
@@ -131,7 +131,7 @@ def _diarized(module: str, raw: Path, count: SpeakerCount, told: IO[str]) -> Dia
 
     def stage(name: str, done: float, total: float, /) -> None:
         _tell(told, {"stage": [name, float(done), float(total)]})
-        release(samples)
+        release_pages(samples)
 
     diarizer: Diarizer = importlib.import_module(module).meeting_diarizer()
     return diarizer.diarize(samples, count, stage)

@@ -44,20 +44,20 @@ class Recording:
         """Tells whether two recordings are the same, sample by sample."""
         found = hashlib.sha256()
         for track in self.tracks:
-            for block in blocks(track):
+            for block in read_track(track):
                 found.update(np.ascontiguousarray(block).view(np.uint8).data)
             found.update(b"next track")
         return found.hexdigest()
 
 
-def blocks(track: Samples) -> Iterator[Samples]:
+def read_track(track: Samples) -> Iterator[Samples]:
     """A track in pieces of 30 s that are in memory."""
     for n in range(0, len(track), _BLOCK):
         yield np.array(track[n : n + _BLOCK])
-        release(track)
+        release_pages(track)
 
 
-def release(track: Samples) -> None:
+def release_pages(track: Samples) -> None:
     """Lets go of the pages of a mapped file that were read; they are read again if need be."""
     mapped = getattr(track, "_mmap", None)
     if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
@@ -65,7 +65,9 @@ def release(track: Samples) -> None:
 
 
 @contextmanager
-def opened(source: Any, sample_rate: int = SAMPLE_RATE, channels: bool = False) -> Iterator[Recording]:
+def open_recording(
+    source: Any, sample_rate: int = SAMPLE_RATE, channels: bool = False
+) -> Iterator[Recording]:
     """Decodes a recording for several passes; its temporary file (230 MB an hour and track) goes at the end.
 
     Args:
@@ -79,12 +81,12 @@ def opened(source: Any, sample_rate: int = SAMPLE_RATE, channels: bool = False) 
     with ExitStack() as stack:
         if isinstance(source, str | os.PathLike):
             path = Path(source)
-            wanted = range(audio.probe(path).channels) if channels else (None,)
+            wanted = range(audio.probe_file(path).channels) if channels else (None,)
             tracks = tuple(stack.enter_context(_mapped(audio.read_blocks(path, channel=n))) for n in wanted)
             name: str | None = str(path)
         else:
-            rows = audio.as_channels(source) if channels else [source]
-            tracks = tuple(audio.as_mono_16k(row, sample_rate) for row in rows)
+            rows = audio.convert_to_channels(source) if channels else [source]
+            tracks = tuple(audio.convert_to_mono(row, sample_rate) for row in rows)
             name = None
         if channels:
             _check_channels(tracks, name or "the samples")
@@ -118,7 +120,7 @@ def _check_channels(tracks: tuple[Samples, ...], name: str) -> None:
 
 def _same_sound(a: Samples, b: Samples) -> bool:
     products = np.zeros(3)
-    for x, y in zip(blocks(a), blocks(b), strict=False):
+    for x, y in zip(read_track(a), read_track(b), strict=False):
         one, other = x[: len(y)].astype(np.float64), y[: len(x)].astype(np.float64)
         products += (one @ other, one @ one, other @ other)
     shared, first, second = products

@@ -21,7 +21,7 @@ class Stretch:
     speaker: str | None
 
 
-def stretches(
+def cut_stretches(
     index: TurnIndex, turns: Sequence[Turn], start: float, end: float, limit: float
 ) -> list[Stretch]:
     """A window cut at the turn changes; nothing is left out.

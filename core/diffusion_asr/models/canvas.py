@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from diffusion_asr.acoustics.encoder import EncoderConfig, WhisperEncoder, sinusoids
+from diffusion_asr.acoustics.encoder import EncoderConfig, WhisperEncoder, compute_sinusoids
 from diffusion_asr.acoustics.language import LanguagePosterior
 from diffusion_asr.decoding.calibration import Calibration
 from diffusion_asr.decoding.causal import int8
@@ -21,7 +21,7 @@ from diffusion_asr.decoding.denoiser import CanvasDenoiser, DenoiserConfig
 from diffusion_asr.decoding.diffusion import DiffusionDecoder
 from diffusion_asr.errors import REINSTALL, ModelError
 from diffusion_asr.models.folder import REFINER
-from diffusion_asr.models.packing import unpack
+from diffusion_asr.models.packing import unpack_file
 from diffusion_asr.models.parts import Parts
 from diffusion_asr.text.vocabulary import Vocabulary
 
@@ -94,7 +94,9 @@ def _load_networks(
         language = LanguagePosterior(denoiser.config.d_model, denoiser.config.languages)
         encoder = WhisperEncoder(EncoderConfig(**config["encoder"]))
     dtype = compute_dtype()
-    positions = {"embed_positions.weight": sinusoids(encoder.config.max_frames, encoder.config.d_model)}
+    positions = {
+        "embed_positions.weight": compute_sinusoids(encoder.config.max_frames, encoder.config.d_model)
+    }
     _fill(encoder, folder / "encoder.safetensors", dtype, known=positions)
     _fill(denoiser, folder / "denoiser.safetensors", dtype)
     _fill(language, folder / "language.safetensors", torch.float32)
@@ -115,7 +117,7 @@ def _load_refiner(config: Mapping[str, Any], folder: Path) -> CausalRefiner | No
         raise ValueError("the refiner settles in fronts, which this release no longer does")
     with torch.device("meta"), Bare():
         refiner = CausalRefiner(RefinerConfig(**sizes))
-    quick = int8.available()
+    quick = int8.has_kernels()
     _fill(refiner, folder / REFINER, torch.float32 if quick else compute_dtype())
     if quick:
         int8.quantise_linears(refiner)
@@ -132,7 +134,7 @@ def _fill(
     # Tables are read by rows, and stored in int8: float32 would be 90 MB for each of the two.
     tables = {TABLE: torch.float16} if dtype == torch.float32 else {}
     tensors = {name: value.to(dtype) for name, value in (known or {}).items()}
-    tensors |= unpack(path, dtype, tables)
+    tensors |= unpack_file(path, dtype, tables)
     try:
         module.load_state_dict(tensors, assign=True)
     except RuntimeError as error:

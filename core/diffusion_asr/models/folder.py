@@ -20,13 +20,13 @@ REFINER = "refiner.safetensors"  # optional
 FILES = (*WEIGHTS, REFINER, "vocabulary.json", "bpe.json")  # what a model consists of
 
 
-def sha256(path: Path) -> str:
+def hash_file(path: Path) -> str:
     """Hex digest of a file."""
     with path.open("rb") as data:
         return hashlib.file_digest(data, "sha256").hexdigest()
 
 
-def save(folder: Path, config: dict[str, Any], weights: dict[str, Mapping[str, Tensor]]) -> None:
+def save_folder(folder: Path, config: dict[str, Any], weights: dict[str, Mapping[str, Tensor]]) -> None:
     """Write ``NAME.safetensors`` for each entry and ``config.json`` last, so a cut-off save is not a model.
 
     Other files already in the folder (the vocabulary) are signed as well.
@@ -36,7 +36,7 @@ def save(folder: Path, config: dict[str, Any], weights: dict[str, Mapping[str, T
         (folder / stale).unlink(missing_ok=True)
     for name, tensors in weights.items():
         save_file(dict(tensors), folder / f"{name}.safetensors", metadata={"format": "pt"})
-    signed = {p.name: sha256(p) for p in sorted(folder.iterdir()) if p.is_file()}
+    signed = {p.name: hash_file(p) for p in sorted(folder.iterdir()) if p.is_file()}
     whole = {"format": FORMAT, **config, "sha256": signed}
     temporary = folder / "config.tmp"
     temporary.write_text(json.dumps(whole, indent=1, ensure_ascii=False) + "\n", encoding="utf8")
@@ -70,7 +70,7 @@ def load_config(folder: Path) -> dict[str, Any]:
             raise ModelError(f"{path}: lists a file outside its folder ({name!r}). Do not use this model.")
         if not (folder / name).is_file():
             raise ModelError(f"{folder / name} is missing. {REINSTALL}")
-        if sha256(folder / name) != digest:
+        if hash_file(folder / name) != digest:
             raise ModelError(
                 f"{folder / name} is corrupt: its sha256 is not the one in config.json. {REINSTALL}"
             )
@@ -80,7 +80,7 @@ def load_config(folder: Path) -> dict[str, Any]:
 EMBEDDED = Path(__file__).parent
 
 
-def model_folder(name: str | os.PathLike[str]) -> Path:
+def find_model(name: str | os.PathLike[str]) -> Path:
     """The folder of an embedded model's name, or the folder itself.
 
     Raises:

@@ -31,7 +31,7 @@ GROUP = 32  # values that share a scale in four bits, unless told otherwise
 BLOCK = 512  # rows that are widened at a time: they stay in the core's cache
 
 
-def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
+def quantise_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
     """Symmetric int8 by row: ``(int8 (rows, …), scale (rows,) float16)``."""
     rows = weight.float().flatten(1)
     scale = (rows.abs().amax(1) / 127).clamp(min=1e-8).to(torch.float16)
@@ -43,11 +43,11 @@ def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
 def quantise_groups(weight: Tensor, size: int = GROUP) -> tuple[Tensor, Tensor]:
     """Four bits by group: ``(uint8 (rows, columns / 2), scale (rows, columns / size) float16)``."""
     groups = weight.float().view(len(weight), -1, size)
-    scale = group_scales(groups)
-    return two_to_a_byte(in_steps(groups, scale).flatten(1)), scale.to(torch.float16)
+    scale = choose_scales(groups)
+    return pack_nibbles(round_to_steps(groups, scale).flatten(1)), scale.to(torch.float16)
 
 
-def group_scales(groups: Tensor) -> Tensor:
+def choose_scales(groups: Tensor) -> Tensor:
     """The size of a four-bit step for each group, (…, GROUP) to (…): of a few, the one that errs least.
 
     Cutting a group's largest value off a little makes all others finer.
@@ -57,28 +57,28 @@ def group_scales(groups: Tensor) -> Tensor:
     least = torch.full_like(largest, torch.inf)
     for share in (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7):
         tried = (largest * share / 7).clamp(min=6e-8).to(torch.float16).float()
-        error = (in_steps(groups, tried) * tried[..., None] - groups).square().sum(-1)
+        error = (round_to_steps(groups, tried) * tried[..., None] - groups).square().sum(-1)
         scale, least = torch.where(error < least, tried, scale), torch.minimum(error, least)
     return scale
 
 
-def in_steps(groups: Tensor, scale: Tensor) -> Tensor:
+def round_to_steps(groups: Tensor, scale: Tensor) -> Tensor:
     """Values (…, N) as whole steps of ``scale`` (…), -8 to 7."""
     return (groups / scale[..., None]).round().clamp(-8, 7)
 
 
-def two_to_a_byte(whole: Tensor) -> Tensor:
+def pack_nibbles(whole: Tensor) -> Tensor:
     """(rows, columns) of -8 to 7 to uint8 (rows, columns / 2)."""
     shifted = (whole + 8).to(torch.uint8)
     return shifted[:, ::2] * 16 + shifted[:, 1::2]
 
 
 def _from_bytes(packed: Tensor) -> Tensor:
-    """What ``two_to_a_byte`` put together, float32."""
+    """What ``pack_nibbles`` put together, float32."""
     return torch.stack([packed >> 4, packed & 15], dim=-1).flatten(1).to(torch.float32).sub_(8)
 
 
-def pack(tensors: Mapping[str, Tensor], narrow: bool = False) -> dict[str, Tensor]:
+def pack_tensors(tensors: Mapping[str, Tensor], narrow: bool = False) -> dict[str, Tensor]:
     """Matrices as int8 with scales (``narrow``: layers' in four bits), everything else as float16."""
     out: dict[str, Tensor] = {}
     for name, value in tensors.items():
@@ -87,7 +87,7 @@ def pack(tensors: Mapping[str, Tensor], narrow: bool = False) -> dict[str, Tenso
         elif narrow and value.ndim == 2 and value.shape[1] % GROUP == 0 and not name.startswith("embed_"):
             out[name + NIBBLES], out[name + SCALE] = quantise_groups(value)
         else:
-            out[name], out[name + SCALE] = quantise(value)
+            out[name], out[name + SCALE] = quantise_rows(value)
     return {name: value.contiguous() for name, value in out.items()}
 
 
@@ -98,7 +98,7 @@ def keep_rows(packed: dict[str, Tensor], name: str, weight: Tensor, rows: Tensor
 
 
 def _widened(whole: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
-    """What ``quantise`` made narrow."""
+    """What ``quantise_rows`` made narrow."""
     value = torch.empty(whole.shape, dtype=dtype)
     for start in range(0, len(whole), BLOCK):
         part = slice(start, start + BLOCK)
@@ -112,7 +112,7 @@ def _widened_nibbles(packed: Tensor, scale: Tensor) -> Tensor:
     return whole.view(len(whole), groups, -1).mul_(scale.float()[..., None]).flatten(1)
 
 
-def unpack(
+def unpack_file(
     path: Path, dtype: torch.dtype, others: Mapping[str, torch.dtype] | None = None
 ) -> dict[str, Tensor]:
     """Every tensor of a safetensors file, widened to ``dtype`` or to its own among ``others``.

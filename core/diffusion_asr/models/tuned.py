@@ -26,7 +26,7 @@ from diffusion_asr.decoding.calibration import Calibration
 from diffusion_asr.decoding.denoiser import CanvasDenoiser
 from diffusion_asr.errors import ModelError
 from diffusion_asr.models.canvas import Bare, denoiser_config
-from diffusion_asr.models.folder import REFINER, load_config, model_folder, save
+from diffusion_asr.models.folder import REFINER, find_model, load_config, save_folder
 from diffusion_asr.models.parts import Parts
 
 DENOISER = "denoiser.safetensors"
@@ -54,7 +54,7 @@ class Source:
         Raises:
             ModelError: No such model, or a corrupt one.
         """
-        folder = model_folder(model)
+        folder = find_model(model)
 
         def read(name: str) -> bytes:
             try:
@@ -117,10 +117,10 @@ def write_tuned(source: Source, target: Path, denoiser: Mapping[str, Tensor], re
     with _made(target) as folder:
         for name in source.config["sha256"].keys() - dropped:
             (folder / name).write_bytes(source.signed(name))
-        save(folder, config, {"denoiser": weights})
+        save_folder(folder, config, {"denoiser": weights})
 
 
-def canvas_denoiser(parts: Parts) -> CanvasDenoiser:
+def find_denoiser(parts: Parts) -> CanvasDenoiser:
     """The part of a loaded model that toolkits fine-tune, as it is.
 
     Raises:
@@ -131,7 +131,7 @@ def canvas_denoiser(parts: Parts) -> CanvasDenoiser:
     return parts.denoiser
 
 
-def trainable(parts: Parts) -> CanvasDenoiser:
+def make_trainable(parts: Parts) -> CanvasDenoiser:
     """The same, made float32 and with gradients.
 
     Its decoder goes on using it, so that what is trained is what decodes.
@@ -139,7 +139,7 @@ def trainable(parts: Parts) -> CanvasDenoiser:
     Raises:
         ModelError: A model whose decoder has no canvas denoiser.
     """
-    return canvas_denoiser(parts).float().requires_grad_(True)
+    return find_denoiser(parts).float().requires_grad_(True)
 
 
 def _checked(source: Source, denoiser: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from diffusion_asr.audio.files import StrPath
 from diffusion_asr.formats.files import write_text
-from diffusion_asr.report.player_audio import EMBED_LIMIT, PlayerAudio, listen
-from diffusion_asr.report.view import Replay, View, view_of
+from diffusion_asr.report.player_audio import EMBED_LIMIT, PlayerAudio, prepare_audio
+from diffusion_asr.report.view import Replay, View, build_view
 from diffusion_asr.transcript import Transcript
 
 if TYPE_CHECKING:
@@ -57,8 +57,8 @@ def write_report(
         FormatError: The page cannot be written, or exists and may not be replaced.
     """
     target = Path(path)
-    view = view_of(meeting, replays)
-    sound = listen(audio_path, embed_limit) if audio_path is not None else None
+    view = build_view(meeting, replays)
+    sound = prepare_audio(audio_path, embed_limit) if audio_path is not None else None
     write_text(target, _page(view, sound, target), overwrite)
 
 

@@ -51,7 +51,7 @@ class PlayerAudio:
     kind: str
 
 
-def listen(path: StrPath, limit: int = EMBED_LIMIT) -> PlayerAudio:
+def prepare_audio(path: StrPath, limit: int = EMBED_LIMIT) -> PlayerAudio:
     """Read a recording once.
 
     Args:

@@ -46,7 +46,7 @@ class View:
     payload: dict[str, Any]
 
 
-def view_of(meeting: MeetingResult | Transcript, replays: Sequence[Replay] = ()) -> View:
+def build_view(meeting: MeetingResult | Transcript, replays: Sequence[Replay] = ()) -> View:
     """Everything that the page shows but for the sound."""
     if isinstance(meeting, Transcript):
         transcript, turns, traces = meeting, _own_turns(meeting), tuple(replays)

@@ -14,14 +14,14 @@ from diffusion_asr.languages import is_spaced
 _BRACKETED = re.compile(r"[<\[][^>\]]*[>\]]|\([^)]+?\)")
 
 
-def basic(text: str, language: str | None = None) -> str:
+def normalise_basic(text: str, language: str | None = None) -> str:
     """Lower case, no bracketed asides, punctuation and symbols as spaces; no spaces at all for zh."""
     text = unicodedata.normalize("NFKC", _BRACKETED.sub("", text.lower()))
     kept = "".join(c if unicodedata.category(c)[0] not in "SPZC" else " " for c in text)
     return (" " if is_spaced(language) else "").join(kept.split())
 
 
-def simplified(text: str) -> str:
+def convert_to_simplified(text: str) -> str:
     """Traditional to Simplified characters (OpenCC); needs the ``score`` extra."""
     from opencc import OpenCC
 

@@ -26,7 +26,7 @@ _HAN = re.compile(r"([\u3400-\u4dbf\u4e00-\u9fff，。？！、；：])")
 
 
 @functools.cache
-def byte_letters() -> dict[str, int]:
+def map_byte_letters() -> dict[str, int]:
     """GPT-2's printable letter for each byte, inverted: letter to byte."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [b for b in range(256) if b not in printable]
@@ -34,17 +34,17 @@ def byte_letters() -> dict[str, int]:
     return letters | {chr(256 + n): b for n, b in enumerate(others)}
 
 
-def piece_bytes(piece: str) -> bytes:
+def spell_piece(piece: str) -> bytes:
     """The UTF-8 bytes that a byte-level BPE piece stands for."""
     return piece.translate(_bytes_of_letters()).encode("latin-1")
 
 
 @functools.cache
 def _bytes_of_letters() -> dict[int, int]:
-    return {ord(letter): byte for letter, byte in byte_letters().items()}
+    return {ord(letter): byte for letter, byte in map_byte_letters().items()}
 
 
-def to_spans(ids: Iterable[int]) -> list[list[int]]:
+def pack_spans(ids: Iterable[int]) -> list[list[int]]:
     """Sorted ids as stretches [first, end): a fifth of the file."""
     out: list[list[int]] = []
     for i in ids:
@@ -55,8 +55,8 @@ def to_spans(ids: Iterable[int]) -> list[list[int]]:
     return out
 
 
-def from_spans(spans: Iterable[Sequence[int]]) -> list[int]:
-    """The ids of ``to_spans``."""
+def unpack_spans(spans: Iterable[Sequence[int]]) -> list[int]:
+    """The ids of ``pack_spans``."""
     return [i for first, end in spans for i in range(first, end)]
 
 
@@ -82,7 +82,7 @@ class Vocabulary:
         self.hindi_scores = list(hindi_scores)
         self.language_pieces = {name: list(ids) for name, ids in (language_pieces or {}).items()}
         self._bpe_file = bpe_file
-        self._bytes = [piece_bytes(p) if i < hindi_start else p.encode() for i, p in enumerate(self.pieces)]
+        self._bytes = [spell_piece(p) if i < hindi_start else p.encode() for i, p in enumerate(self.pieces)]
         self._bytes[NULL] = b""
         self._ids = {raw: i for i, raw in enumerate(self._bytes) if 0 < i < hindi_start}
 
@@ -96,7 +96,7 @@ class Vocabulary:
             data = json.loads(path.read_text(encoding="utf8"))
             pieces, start, scores = data["pieces"], data["hindi_start"], data["hindi_scores"]
             spans = data.get("language_pieces") or {}
-            ids = {name: from_spans(rows) for name, rows in spans.items()}
+            ids = {name: unpack_spans(rows) for name, rows in spans.items()}
             return cls(pieces, start, scores, path.with_name("bpe.json"), ids)
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise ModelError(
@@ -107,7 +107,7 @@ class Vocabulary:
         """Write ``vocabulary.json``."""
         data = {
             "pieces": self.pieces, "hindi_start": self.hindi_start, "hindi_scores": self.hindi_scores,
-            "language_pieces": {name: to_spans(ids) for name, ids in self.language_pieces.items()},
+            "language_pieces": {name: pack_spans(ids) for name, ids in self.language_pieces.items()},
         }  # fmt: skip
         path.write_text(json.dumps(data, ensure_ascii=False, separators=(",", ":")), encoding="utf8")
 
@@ -170,7 +170,7 @@ class Vocabulary:
 
     def _split(self, piece: str) -> list[int]:
         """A piece that was pruned, as its longest known prefixes."""
-        raw = piece_bytes(piece)
+        raw = spell_piece(piece)
         if raw in self._ids:
             return [self._ids[raw]]
         out = []

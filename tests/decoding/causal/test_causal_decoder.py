@@ -7,9 +7,9 @@ from itertools import pairwise
 import pytest
 import torch
 
-from diffusion_asr.decoding.canvas import tokens_of
+from diffusion_asr.decoding.canvas import read_tokens
 from diffusion_asr.decoding.causal.alternatives import Reviser
-from diffusion_asr.decoding.causal.decoder import CausalDecoder, astray
+from diffusion_asr.decoding.causal.decoder import CausalDecoder, went_astray
 from diffusion_asr.decoding.causal.model import MAX_TOKENS
 from diffusion_asr.decoding.causal.rewriting import Refined
 from diffusion_asr.models.parts import Parts
@@ -49,7 +49,7 @@ def test_the_canvas_spells_what_was_settled(whole: Parts, monkeypatch: pytest.Mo
     memory = asr.encode(torch.from_numpy(tiny.noise(3.0, seed=2))[None])
     (found,) = asr.decode(memory, "fr")
     (draft,) = asr.decode(memory, "fr", steps=1)
-    tokens, start = (tokens_of(h.decoded.canvas) for h in (found, draft))
+    tokens, start = (read_tokens(h.decoded.canvas) for h in (found, draft))
     assert isinstance(whole.decoder, CausalDecoder)
     refiner = whole.decoder.refiner
     pieces = torch.arange(len(whole.vocabulary))
@@ -91,4 +91,4 @@ def test_an_empty_draft_is_final(whole: Parts) -> None:
     ],
 )
 def test_a_refiner_that_went_astray_is_noticed(tokens: list[int], draft: list[int], expected: bool) -> None:
-    assert astray(tokens, draft) is expected
+    assert went_astray(tokens, draft) is expected

@@ -10,7 +10,7 @@ import torch
 
 from diffusion_asr import Recognizer
 from diffusion_asr.audio import files as audio
-from diffusion_asr.decoding.causal.token_times import find_onset, segment_frames, smooth
+from diffusion_asr.decoding.causal.token_times import find_onset, segment_frames, smooth_gains
 from tests.support.tiny import DATA
 
 CLIP = DATA / "en-arctic_a0239_1592711579.flac"
@@ -44,12 +44,12 @@ def test_a_long_stretch_begins_where_its_weights_rise() -> None:
 def test_smoothing_drops_a_single_frame() -> None:
     gains = torch.zeros(2, 40)
     gains[0, 20] = 1.0
-    assert smooth(gains).abs().max() == 0
+    assert smooth_gains(gains).abs().max() == 0
 
 
 def test_words_are_found_where_they_are_said() -> None:
     """Two seconds of silence before a clip move all its words by as much, the first one too."""
-    asr, samples = Recognizer.from_pretrained(), audio.read(CLIP)
+    asr, samples = Recognizer.from_pretrained(), audio.read_audio(CLIP)
     later = np.concatenate([np.zeros(2 * audio.SAMPLE_RATE, np.float32), samples])
     clips = (torch.from_numpy(clip)[None] for clip in (samples, later))
     plain, moved = (asr.decode(asr.encode(clip), "en")[0].words for clip in clips)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from diffusion_asr.decoding.causal.model import END
-from diffusion_asr.decoding.causal.rewriting import repaired
+from diffusion_asr.decoding.causal.rewriting import repair_tail
 
 MEET = 3  # equal tokens after which two texts have met again
 _SHIFT = 4  # tokens by which a branch may be longer or shorter than what it replaces
@@ -81,7 +81,7 @@ class Branch:
             self.chances.append(rows.chances[at - 1] if agreed else rows.best[at - 1])
             self.met = len(text) + 1  # with the end, whose chance is the last
             return
-        mended = repaired(self.tokens[at:seen], rows.clean[at - 1 :], rows.edits[at:], 0)
+        mended = repair_tail(self.tokens[at:seen], rows.clean[at - 1 :], rows.edits[at:], 0)
         self.tokens = self.tokens[:at] + mended + self.tokens[seen:]
         self.chances.append(rows.best[at - 1])
         self._meets(text)

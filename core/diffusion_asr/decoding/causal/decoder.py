@@ -15,13 +15,13 @@ from itertools import pairwise
 import torch
 
 from diffusion_asr.acoustics.encoder import AcousticMemory
-from diffusion_asr.decoding.alignment import forced_canvas
-from diffusion_asr.decoding.canvas import collapse, tokens_of
+from diffusion_asr.decoding.alignment import align_canvas
+from diffusion_asr.decoding.canvas import collapse_canvas, read_tokens
 from diffusion_asr.decoding.causal.alternatives import Reviser
 from diffusion_asr.decoding.causal.model import MAX_TOKENS, CausalRefiner, RefinerState
 from diffusion_asr.decoding.causal.rewriting import Refined, Rewriter
 from diffusion_asr.decoding.causal.scorer import Scorers
-from diffusion_asr.decoding.causal.token_times import token_starts
+from diffusion_asr.decoding.causal.token_times import find_token_starts
 from diffusion_asr.decoding.decoder import Decoded, DecodingOptions, TraceStep, check_languages
 from diffusion_asr.decoding.denoiser import CanvasDenoiser
 from diffusion_asr.decoding.drafting import Draft, write_draft
@@ -62,7 +62,7 @@ class CausalDecoder:
     ) -> Decoded:
         """At most ``options.steps`` passes, of which the draft is one; None goes on until nothing changes."""
         first, passes = draft.decoded, options.limit(MAX_TOKENS + 1) - 1
-        tokens = tokens_of(first.canvas)
+        tokens = read_tokens(first.canvas)
         if not tokens or not passes:
             return _traced(draft, []) if options.trace else first
         state = self.refiner.prepare(memory, [language])
@@ -70,8 +70,8 @@ class CausalDecoder:
         found = rewriter.settle(state, tokens, passes)
         found = self._revised(rewriter, state, found, draft, passes)
         settled = self._placed(found, draft)
-        if tokens_of(settled.canvas) == found.tokens:  # else the draft was kept
-            frames = token_starts(self.refiner, state, found.tokens)
+        if read_tokens(settled.canvas) == found.tokens:  # else the draft was kept
+            frames = find_token_starts(self.refiner, state, found.tokens)
             starts = tuple(frame / memory.frame_rate for frame in frames)
             settled = replace(settled, starts=starts, timing_passes=int(bool(starts)))
         if not options.trace:
@@ -102,7 +102,7 @@ class CausalDecoder:
         """Whether they do not fit the slots, or the refiner went astray."""
         needed = len(tokens) + sum(a == b for a, b in pairwise(tokens))
         canvas = draft.decoded.canvas
-        return needed > len(canvas) or astray(tokens, tokens_of(canvas))
+        return needed > len(canvas) or went_astray(tokens, read_tokens(canvas))
 
     def _placed(self, found: Refined, draft: Draft) -> Decoded:
         """The tokens on their slots; the draft where they do not fit or the refiner went astray."""
@@ -114,24 +114,24 @@ class CausalDecoder:
         used, chances = draft.slot_chances(set(tokens))
         targets = torch.searchsorted(used, torch.tensor([tokens]))
         slots, count = torch.tensor([len(first.canvas)]), torch.tensor([len(tokens)])
-        placed = used[forced_canvas(chances, slots, targets, count)[0]]
+        placed = used[align_canvas(chances, slots, targets, count)[0]]
         confidence = torch.ones(len(placed))
-        for (_, a, b), chance in zip(collapse(placed), found.confidence, strict=True):
+        for (_, a, b), chance in zip(collapse_canvas(placed), found.confidence, strict=True):
             confidence[a : b + 1] = chance
         return replace(first, canvas=placed, confidence=confidence)
 
 
-def astray(tokens: Sequence[int], draft: Sequence[int]) -> bool:
+def went_astray(tokens: Sequence[int], draft: Sequence[int]) -> bool:
     """Whether a refiner got into a loop that its draft is not in, or left most of the draft out.
 
     As every autoregressive decoder it may; a draft that hears each slot does not.
     """
     if len(draft) >= FEW and 0 < len(tokens) < LOST * len(draft):
         return True
-    return looped(tokens) and not looped(draft)
+    return is_looped(tokens) and not is_looped(draft)
 
 
-def looped(tokens: Sequence[int]) -> bool:
+def is_looped(tokens: Sequence[int]) -> bool:
     """Whether one to four tokens stand there ``LOOP`` times in a row."""
     for size in range(1, 5):
         same = 0

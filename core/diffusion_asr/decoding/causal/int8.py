@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 
 
-def available() -> bool:
+def has_kernels() -> bool:
     """Whether this torch has the kernels."""
     engines = torch.backends.quantized.supported_engines
     return "fbgemm" in engines and hasattr(torch, "quantize_per_channel")  # torch means to remove the latter
 
 
-def pack(weight: Tensor, bias: Tensor | None = None) -> Any:
+def pack_weight(weight: Tensor, bias: Tensor | None = None) -> Any:
     """A (N, K) float matrix in the kernels' own layout, symmetric int8 by row."""
     rows = weight.detach().float().contiguous()
     scale = (rows.abs().amax(1) / 127).clamp(min=1e-8).double()
@@ -36,7 +36,7 @@ def pack(weight: Tensor, bias: Tensor | None = None) -> Any:
         torch.backends.quantized.engine = before
 
 
-def linear(x: Tensor, packed: Any) -> Tensor:
+def apply_linear(x: Tensor, packed: Any) -> Tensor:
     """(…, K) float32 to (…, N) float32."""
     # Seven bits for activations: eight overflow the 16-bit sums of CPUs without VNNI.
     return cast("Tensor", torch.ops.quantized.linear_dynamic(x, packed, True))
@@ -47,11 +47,11 @@ class Int8Linear(nn.Module):
 
     def __init__(self, trained: nn.Linear) -> None:
         super().__init__()
-        self._packed = pack(trained.weight, trained.bias)
+        self._packed = pack_weight(trained.weight, trained.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, K) to (…, N)."""
-        return linear(x, self._packed)
+        return apply_linear(x, self._packed)
 
 
 def quantise_linears(module: nn.Module) -> None:

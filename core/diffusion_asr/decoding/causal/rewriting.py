@@ -153,12 +153,12 @@ class _Text:
         if verdict.clean[verdict.kept] == END or at >= self.limit:
             self.now, self.done = self.now[:at], True
             return
-        rest = repaired(tail, verdict.clean, verdict.operations, verdict.kept)
+        rest = repair_tail(tail, verdict.clean, verdict.operations, verdict.kept)
         self.now = (self.now[:at] + rest + self.now[end:])[: self.limit]
         self.confidence.append(verdict.chance)  # the model's own token needs no second look
 
 
-def repaired(tail: list[int], clean: list[int], operations: list[int], at: int) -> list[int]:
+def repair_tail(tail: list[int], clean: list[int], operations: list[int], at: int) -> list[int]:
     """The tail from the rejected token ``at`` on: the model's token, then what is left, edited."""
     token = clean[at]
     near = tail[at + 1 : at + 4]

@@ -24,11 +24,11 @@ class PieceScorer:
         with torch.no_grad():
             for start in range(0, len(pieces), BLOCK):
                 rows = model.embed_tokens(pieces[start : start + BLOCK]).to(model.embed_prompt.weight.dtype)
-                self._tables.append(int8.pack(rows) if self._quick else rows)
+                self._tables.append(int8.pack_weight(rows) if self._quick else rows)
 
     def scores(self, hidden: Tensor) -> Tensor:
         """(R, D) final states to (R, S) scores of ``pieces``."""
-        parts = [int8.linear(hidden, t) if self._quick else hidden @ t.T for t in self._tables]
+        parts = [int8.apply_linear(hidden, t) if self._quick else hidden @ t.T for t in self._tables]
         return torch.cat(parts, dim=-1)
 
     def places(self, tokens: list[int]) -> Tensor:

@@ -23,7 +23,7 @@ _LONGEST = 30  # frames of a token's sound
 
 
 @torch.inference_mode()
-def token_starts(model: CausalRefiner, state: RefinerState, tokens: Sequence[int]) -> list[int]:
+def find_token_starts(model: CausalRefiner, state: RefinerState, tokens: Sequence[int]) -> list[int]:
     """The frame in which each of ``tokens`` begins; none if there are too many, or the model has other heads.
 
     Args:
@@ -56,18 +56,18 @@ def align_tokens(model: CausalRefiner, state: RefinerState, tokens: Sequence[int
                 keys = state.keys[n][0, head].float()
                 weights = (queries[head] @ keys.T / keys.shape[-1] ** 0.5).softmax(-1)
                 heard += weights
-                total += standardise(weights)
+                total += standardise_weights(weights)
         x = layer.attend_to_memory(x, state.keys[n], state.values[n])
-    return smooth(total), heard
+    return smooth_gains(total), heard
 
 
-def standardise(weights: Tensor) -> Tensor:
+def standardise_weights(weights: Tensor) -> Tensor:
     """(N, T): each frame's weights in deviations from their mean."""
     spread = weights.std(0, keepdim=True, correction=0).clamp(min=1e-6)
     return (weights - weights.mean(0, keepdim=True)) / spread
 
 
-def smooth(gains: Tensor) -> Tensor:
+def smooth_gains(gains: Tensor) -> Tensor:
     """(N, T): medians of neighbouring frames. Of the heads' sum, which is one eighth of Whisper's work."""
     padded = F.pad(gains[None], (_SMOOTH // 2, _SMOOTH // 2), mode="replicate")[0]
     return padded.unfold(-1, _SMOOTH, 1).median(-1).values

@@ -8,13 +8,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from diffusion_asr.acoustics.encoder import AcousticMemory
-from diffusion_asr.text.vocabulary import Vocabulary
+
+
+class Speller(Protocol):
+    """What numbers the pieces of texts: a ``Vocabulary``, or the letters' alphabet."""
+
+    def encode(self, text: str, language: str) -> list[int]:
+        """Ids of a text."""
+        ...
 
 
 @dataclass
@@ -52,7 +60,7 @@ def training_shards(cache: Path, pattern: str = "*.jsonl") -> list[Path]:
     return [p for p in sorted(cache.glob(pattern)) if p.stem != "dev" and not p.stem.endswith(".drafts")]
 
 
-def load(caches: Sequence[Path], vocabulary: Vocabulary, slot_frames: int) -> list[Clip]:
+def load(caches: Sequence[Path], vocabulary: Speller, slot_frames: int) -> list[Clip]:
     """Every row of the shards whose text fits into its slots (CTC needs a null between repeats)."""
     clips = []
     for index in caches:

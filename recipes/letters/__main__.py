@@ -1,8 +1,11 @@
 """Train the letter canvas: one command a stage.
 
     python -m recipes.embedded fetch            weights
-    python -m recipes.letters cache real 0      states below the top layers, augmented (dev: as they are)
+    python -m recipes.letters alphabet          letters, sounds and Hanzi of the training texts
+    python -m recipes.letters cache real        states below the top layers, augmented (dev: as they are)
     python -m recipes.letters train RUN         resumable
+    python -m recipes.letters export RUN OUT    its weights, small
+    python -m recipes.letters evaluate OUT      errors on dev
 
 Every stage takes --work and can be cut off and run again.
 """
@@ -71,6 +74,29 @@ def train(
 
     torch.set_num_threads(threads)
     LetterTrainer(work, run, LetterOptions(**json.loads(options))).run()
+
+
+@app.command()
+def export(run: str, out: Path, hanzi: bool = False, work: Work = WORK) -> None:
+    """Write a run's weights in int8, with its alphabet, options and log."""
+    from recipes.letters.export import export as write
+
+    write(work, run, out, hanzi)
+
+
+@app.command()
+def evaluate(folder: Path, work: Work = WORK, threads: int = 1) -> None:
+    """Symbol error rates of an exported run on the cached dev clips, as JSON."""
+    from recipes.embedded.data import load
+    from recipes.letters.evaluate import error_rates
+    from recipes.letters.export import load_canvas
+    from recipes.letters.model import PAIR
+    from recipes.letters.train import Numbers
+
+    torch.set_num_threads(threads)
+    model, known = load_canvas(folder, work / "weights/whisper/model.safetensors")
+    clips = [c for c in load([work / "letters/cache/dev.jsonl"], Numbers(known), PAIR) if c.ids]
+    typer.echo(json.dumps(error_rates(model, known, clips), indent=1, ensure_ascii=False))
 
 
 if __name__ == "__main__":

@@ -176,10 +176,10 @@ class LetterTrainer:
         self.rng.seed(self.options.seed + self.step)
 
     def _load(self, shards: Sequence[Path]) -> list[Clip]:
-        return [c for c in load(shards, _Numbers(self.alphabet), PAIR) if c.ids or not c.text]  # type: ignore[arg-type]
+        return [c for c in load(shards, Numbers(self.alphabet), PAIR) if c.ids or not c.text]
 
 
-class _Numbers:
+class Numbers:
     """The alphabet as ``load`` wants it: a text that cannot be written gets no numbers."""
 
     def __init__(self, alphabet: Alphabet) -> None:

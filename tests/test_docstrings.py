@@ -48,7 +48,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.usefixtures("folder")
-@pytest.mark.parametrize("name", map(module_of, WITH_EXAMPLES))
+@pytest.mark.parametrize("name", list(map(module_of, WITH_EXAMPLES)))
 def test_examples_run(name: str) -> None:
     """An example that tells its output gives it; the others give some, or none."""
     if name == "diffusion_asr.meeting":

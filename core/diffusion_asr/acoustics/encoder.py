@@ -128,7 +128,7 @@ class EncoderLayer(nn.Module):
 
 
 def compute_sinusoids(length: int, width: int) -> Tensor:
-    """(length, width) Whisper's encoder positions (its ``compute_sinusoids``): never trained, so never stored."""
+    """(length, width) Whisper's encoder positions (its ``sinusoids``): never trained, so never stored."""
     step = math.log(10_000) / (width // 2 - 1)
     rates = torch.exp(-step * torch.arange(width // 2, dtype=torch.float64))
     angles = torch.arange(length, dtype=torch.float64)[:, None] * rates

@@ -1,0 +1,1 @@
+"""Time-anchored sweeps: a whole draft is repaired in a handful of parallel passes."""

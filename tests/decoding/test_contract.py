@@ -6,7 +6,7 @@ A new decoder is one more line in ``MAKERS``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,10 @@ from diffusion_asr import Recognizer
 from diffusion_asr.acoustics.encoder import AcousticMemory
 from diffusion_asr.audio import files as audio
 from diffusion_asr.decoding.canvas import read_tokens
+from diffusion_asr.decoding.causal.decoder import CausalDecoder
 from diffusion_asr.decoding.decoder import UNDETERMINED, Decoded, Decoder, DecodingOptions
+from diffusion_asr.decoding.sweeps.decoder import SweepDecoder
+from diffusion_asr.decoding.sweeps.reader import CanvasReader, Reading
 from diffusion_asr.errors import LanguageError
 from tests.support import tiny
 from tests.support.tiny import DATA
@@ -65,6 +68,14 @@ def noisy(asr: Recognizer) -> Subject:
     return heard(asr, *(torch.from_numpy(tiny.noise(seconds, 3)) for seconds in (1.3, 2.1)))
 
 
+def swept(asr: Recognizer) -> Recognizer:
+    """The same model with the decoder that sweeps."""
+    parts = asr.parts
+    assert isinstance(parts.decoder, CausalDecoder)
+    decoder = SweepDecoder(parts.decoder.denoiser, parts.decoder.refiner, parts.vocabulary)
+    return Recognizer(replace(parts, decoder=decoder), asr.detector)
+
+
 def gemma(folder: Path) -> Subject:
     pytest.importorskip("transformers.models.diffusion_gemma")
     from tests.support.gemma_published import published_system
@@ -82,8 +93,10 @@ def shipped(_: Path) -> Subject:
 MAKERS: dict[str, Callable[[Path], Subject]] = {
     "parallel": lambda folder: noisy(tiny.eager(tiny.parts(folder))),
     "causal": lambda folder: noisy(tiny.eager(tiny.parts(folder, refined=True))),
+    "sweeps": lambda folder: noisy(swept(tiny.eager(tiny.parts(folder, refined=True)))),
     "gemma": gemma,
     "shipped": shipped,
+    "shipped, swept": lambda folder: replace(shipped(folder), asr=swept(shipped(folder).asr)),
 }
 
 
@@ -193,7 +206,7 @@ def test_one_step_is_one_parallel_pass(subject: Subject) -> None:
 
 
 @pytest.mark.parametrize("steps", [1, 3, None])
-def test_parallel_passes_are_what_the_denoiser_did(
+def test_parallel_passes_are_what_the_networks_did(
     subject: Subject, steps: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     denoiser: Any = getattr(subject.decoder, "denoiser")  # noqa: B009 - not part of the Protocol
@@ -206,6 +219,14 @@ def test_parallel_passes_are_what_the_denoiser_did(
         return found
 
     monkeypatch.setattr(denoiser, "hidden", counting)
+    read = CanvasReader.read
+
+    def reading(*given: Any) -> list[Reading]:
+        nonlocal calls
+        calls += 1
+        return read(*given)
+
+    monkeypatch.setattr(CanvasReader, "read", reading)
     found = subject.alone(0, steps=steps)
     assert calls == found.parallel_passes
 

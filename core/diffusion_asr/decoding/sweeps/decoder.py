@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
@@ -112,7 +113,8 @@ class SweepDecoder:
         runs = collapse_canvas(draft.decoded.canvas)
         most = options.limit(MOST_PASSES) - 1
         if not runs or not most:
-            return draft.decoded
+            trace = trace_sweeps(draft, []) if options.trace else ()
+            return replace(draft.decoded, trace=trace)
         reader = CanvasReader(self.refiner, self.scorers.of(pieces), self.refiner.prepare(memory, [language]))
         evidence = Evidence.of(draft, pieces, self.rule)
         sweeper = Sweeper(reader, evidence, draft, self.rule, memory.frame_rate, self._letters)
@@ -128,10 +130,10 @@ class SweepDecoder:
 
     def _placed(self, found: list[Swept], draft: Draft, options: DecodingOptions) -> Decoded:
         """The last canvas in slots, with the times that the decoder told."""
-        steps = [to_slots(each, draft.decoded) for each in found]
-        trace: tuple[TraceStep, ...] = ()
-        if options.trace:
-            trace = trace_sweeps(draft, steps)
+        # A text with more tokens than the draft's slots have room for gets shorter slots.
+        size = max(len(draft.decoded.canvas), *(count_slots(each.canvas.tokens) for each in found))
+        steps = [place_tokens(each, draft.decoded, size) for each in found]
+        trace = trace_sweeps(draft, steps) if options.trace else ()
         return replace(steps[-1], parallel_passes=1 + len(found), trace=trace)
 
 
@@ -171,6 +173,8 @@ class Sweeper:
                 break
             before = found[-1]
             after = self.try_alternatives(before.canvas, reading)
+            if after is None:
+                break
             found += [before] * (PASSES - 1) + [after]
             if after.canvas.tokens == before.canvas.tokens or len(found) + 1 + PASSES > most:
                 break
@@ -201,13 +205,13 @@ class Sweeper:
             canvas = after
         return found, None
 
-    def try_alternatives(self, text: Timed, reading: Reading) -> Swept:
-        """One round: ``PASSES`` passes over copies of the text."""
+    def try_alternatives(self, text: Timed, reading: Reading) -> Swept | None:
+        """One round: ``PASSES`` passes over copies of the text; None if nothing in it is in doubt."""
         said, _ = self.judge(reading, text)
         own = self.chances(reading, text)
         copies = deal_doubts(self.find_doubts(reading, text, said), self.alternatives)
         if not copies:
-            return Swept(text, tuple(math.exp(c) for c in own[:-1]))
+            return None
         fixed = [frozenset(copy.values()) for copy in copies]
         canvases = [put_in(text, said.heard, copy, self.rule) for copy in copies]
         for _ in range(self.alternatives.sweeps):
@@ -224,9 +228,8 @@ class Sweeper:
             )
         ]
         taken = choose_stretches(text, stretches, self.draft.text_chances, self.alternatives)
-        known = Swept(text, tuple(math.exp(c) for c in own[:-1]))
         after = apply_stretches(text, taken)
-        return Swept(after, carry_confidence(text, list(known.confidence), after))
+        return Swept(after, carry_confidence(text, [math.exp(c) for c in own[:-1]], after))
 
     def find_doubts(self, reading: Reading, text: Timed, said: Judgement) -> list[Doubt]:
         """Other words that are nearly as likely as the token that stands there, with all evidence."""
@@ -277,36 +280,38 @@ def carry_confidence(before: Timed, chances: list[float], after: Timed) -> tuple
     return tuple(known.get(pair, 0.5) for pair in zip(after.tokens, after.times, strict=True))
 
 
-def to_slots(found: Swept, draft: Decoded) -> Decoded:
-    """A canvas of tokens as one in slots: each token in the slot where it is heard, or the next free one."""
-    size = len(draft.canvas)
+def count_slots(tokens: Sequence[int]) -> int:
+    """So many slots hold a text at least: a null stands between equal neighbours."""
+    return len(tokens) + sum(a == b for a, b in pairwise(tokens))
+
+
+def place_tokens(found: Swept, draft: Decoded, size: int) -> Decoded:
+    """A canvas of tokens as one of ``size`` slots: each where it is heard, or in the next free slot."""
+    tokens, times = found.canvas.tokens, tuple(accumulate(found.canvas.times, max))
+    length = len(draft.canvas)
+    slot = draft.slot_seconds * length / size
     canvas, confidence = torch.zeros(size, dtype=torch.long), torch.ones(size)
-    order = sorted(range(len(found.canvas.tokens)), key=lambda n: n)
-    at, starts = 0, []
-    for n in order:
-        token, time = found.canvas.tokens[n], found.canvas.times[n]
-        wanted = round(time / draft.slot_seconds)
-        left = len(order) - n  # tokens that need room, this one included
-        at = min(max(at, wanted), max(at, size - 2 * left))
-        if at >= size:
-            break
-        if at and int(canvas[at - 1]) == token:
-            at += 1
-        if at >= size:
-            break
+    at = 0
+    for n, (token, time) in enumerate(zip(tokens, times, strict=True)):
+        at += bool(n and tokens[n - 1] == token)
+        at = max(at, min(round(time / slot), size - count_slots(tokens[n:])))
         canvas[at], confidence[at] = token, found.confidence[n]
-        starts.append(time)
         at += 1
-    return replace(draft, canvas=canvas, confidence=confidence, starts=tuple(starts))
+    slots = draft.slot_times if size == length else (torch.arange(size) + 0.5) * slot
+    return replace(
+        draft, canvas=canvas, confidence=confidence, slot_times=slots, slot_seconds=slot, starts=times
+    )
 
 
 def trace_sweeps(draft: Draft, steps: list[Decoded]) -> tuple[TraceStep, ...]:
     """All passes; a token is accepted where the sweep left it."""
-    before, first = draft.decoded, draft.decoded
-    nothing = torch.zeros_like(first.canvas, dtype=torch.bool)
-    out = [TraceStep("parallel", 1, draft.before, first.canvas, first.confidence, nothing)]
+    size = len(steps[-1].canvas) if steps else len(draft.before)
+    more = size - len(draft.before)
+    before, first = F.pad(draft.before, (0, more)), F.pad(draft.decoded.canvas, (0, more))
+    sure = F.pad(draft.decoded.confidence, (0, more), value=1.0)
+    nothing = torch.zeros(size, dtype=torch.bool)
+    out = [TraceStep("parallel", 1, before, first, sure, nothing)]
     for n, now in enumerate(steps, start=2):
-        kept = now.canvas == before.canvas
-        out.append(TraceStep("parallel", n, before.canvas, now.canvas, now.confidence, kept))
-        before = now
+        canvas = out[-1].predicted
+        out.append(TraceStep("parallel", n, canvas, now.canvas, now.confidence, now.canvas == canvas))
     return tuple(out)

@@ -10,7 +10,7 @@ import json
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import numpy as np
 
 from diffusion_asr.audio import files as audio
 from diffusion_asr.decoding.options import DecodingOptions, Start
+from diffusion_asr.errors import ModelError
 from diffusion_asr.text.normalise import convert_to_simplified, normalise_basic
 
 CHARACTER = ("hi", "zh")
@@ -179,6 +180,19 @@ def passes(recognizer: Any, clips: Sequence[Clip]) -> Passes:
     )
 
 
+def swept(model: str) -> Any:
+    """A model's recogniser with time-anchored sweeps in place of its causal decoder."""
+    from diffusion_asr import Recognizer
+    from diffusion_asr.decoding.causal.decoder import CausalDecoder
+    from diffusion_asr.decoding.sweeps.decoder import SweepDecoder
+
+    parts = Recognizer.from_pretrained(model).parts
+    if not isinstance(parts.decoder, CausalDecoder):
+        raise ModelError(f"{model} has no Whisper decoder to sweep with: give canvas-base")
+    decoder = SweepDecoder(parts.decoder.denoiser, parts.decoder.refiner, parts.vocabulary)
+    return Recognizer(replace(parts, decoder=decoder))
+
+
 def as_json(results: dict[str, dict[str, Score]], cost: Passes) -> str:
     """``{"rates": {system: {set: per cent}}, "passes": {"parallel": mean a clip, …}}``."""
     rates = {
@@ -210,8 +224,9 @@ def table(results: dict[str, dict[str, Score]], baseline: str) -> str:
 def evaluate(
     work: Path, shared: Path, model: str, most: int | None = None, threads: int = 2,
     settings: Sequence[tuple[Start, int | None]] = SETTINGS, json_file: Path | None = None,
+    sweeps: bool = False,
 ) -> str:  # fmt: skip
-    """The whole comparison as Markdown, and as JSON in ``json_file``."""
+    """The whole comparison as Markdown, and as JSON in ``json_file``; ``sweeps`` takes the next decoder."""
     import torch
 
     from diffusion_asr import Recognizer
@@ -220,7 +235,7 @@ def evaluate(
     clips = dev_clips(shared, most)
     baseline = "whisper base greedy"
     results = {baseline: run(clips, whisper(work, threads))[0]}
-    recognizer = Recognizer.from_pretrained(model)
+    recognizer = swept(model) if sweeps else Recognizer.from_pretrained(model)
     for start, steps in settings:
         options = DecodingOptions(steps=steps, start=start)
 

@@ -15,7 +15,7 @@ from diffusion_asr import process_memory
 
 HOLES = """
 import sys
-from diffusion_asr.process_memory import give_back
+from diffusion_asr.process_memory import trim_heap
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * 4096
 kept, freed = [], []
@@ -24,7 +24,7 @@ for _ in range(4000):  # pieces that glibc keeps on its heap, every second one f
     kept.append(bytearray(100))
 before = resident()
 freed.clear()
-give_back()
+trim_heap()
 print(before - resident())
 """
 

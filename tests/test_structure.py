@@ -189,8 +189,8 @@ def test_a_decoder_of_another_package_needs_no_change_here(tmp_path: Path) -> No
 ADAPTER = """
 import sys
 from importlib import metadata
-from diffusion_asr.toolkits import adapters
-(found,) = [adapter for adapter in adapters() if adapter.name == "espnet"]
+from diffusion_asr.toolkits import list_adapters
+(found,) = [adapter for adapter in list_adapters() if adapter.name == "espnet"]
 print(found.module, found.version, found.install_command)
 """
 

@@ -70,7 +70,7 @@ def load_model(name: str | os.PathLike[str], options: LoadOptions | None = None)
     """The same, or a DiffusionGemma adapter of a hub or a folder.
 
     Raises:
-        ModelError: See ``load_parts`` and ``diffusion_gemma.loading.load``.
+        ModelError: See ``load_parts`` and ``diffusion_gemma.loading.load_adapter``.
         ToolkitMissingError: A DiffusionGemma without transformers.
     """
     if not is_adapter(name):

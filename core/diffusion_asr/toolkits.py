@@ -89,7 +89,7 @@ def translate_errors(kind: type[DiffusionASRError], *others: type[Exception]) ->
         DiffusionASRError: Of ``kind``.
 
     Example:
-        >>> with translated_errors(RecognitionError):
+        >>> with translate_errors(RecognitionError):
         ...     recognizer.transcribe(path)
     """
     ours: tuple[type[Exception], ...] = (DiffusionASRError, *others)

@@ -25,8 +25,8 @@ _HEAD = (
 _VERSIONS = """
 import json, platform
 from importlib import metadata
-from diffusion_asr.toolkits import adapters
-found = {a.name: f"{a.toolkit} {a.version}" for a in adapters() if a.version}
+from diffusion_asr.toolkits import list_adapters
+found = {a.name: f"{a.toolkit} {a.version}" for a in list_adapters() if a.version}
 versions = {"python": platform.python_version(), "torch": metadata.version("torch")}
 print(json.dumps(versions | {"toolkits": found}))
 """

@@ -173,7 +173,7 @@ def second_canvas(log_probs: Tensor, slots: Tensor, batch: Batch, pieces: Pieces
 def losses(model: CanvasDenoiser, batch: Batch, unroll: bool, others: int) -> list[Tensor]:
     """CTC losses of the first and (if unrolled) the second denoising step.
 
-    As ``decoding.objective.canvas_losses``, but for what training from scratch on two cores asks for: some
+    As ``decoding.objective.compute_losses``, but for what training from scratch on two cores asks for: some
     pieces stand for all (see ``Pieces``), the reference may be the second canvas (see ``second_canvas``), and
     one draw decides for the whole batch whether step 2 is conditioned, so that half of them are spared it.
     """

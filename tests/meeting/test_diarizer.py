@@ -48,7 +48,7 @@ def test_impossible_numbers_of_speakers_are_told(counts: tuple[int | None, ...],
 @pytest.fixture
 def no_pyannote(monkeypatch: pytest.MonkeyPatch) -> None:
     found = [replace(a, version=None) for a in list_adapters()]
-    monkeypatch.setattr("diffusion_asr.meeting.offline.adapters", lambda: found)
+    monkeypatch.setattr("diffusion_asr.meeting.offline.list_adapters", lambda: found)
 
 
 @pytest.mark.usefixtures("no_pyannote")

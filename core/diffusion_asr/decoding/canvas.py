@@ -23,7 +23,7 @@ def collapse_canvas(canvas: Tensor) -> list[tuple[int, int, int]]:
     """Runs of equal non-null tokens: ``(token, first slot, last slot)``.
 
     Example:
-        >>> collapse(torch.tensor([7, 7, 0, 7, 3]))
+        >>> collapse_canvas(torch.tensor([7, 7, 0, 7, 3]))
         [(7, 0, 1), (7, 3, 3), (3, 4, 4)]
     """
     runs: list[tuple[int, int, int]] = []

@@ -148,7 +148,7 @@ def convert_to_mono(samples: Any, sample_rate: int = SAMPLE_RATE) -> Samples:
 
 
 def convert_to_channels(samples: Any) -> list[Samples]:
-    """Each channel of an array in memory, (samples,) float32 at its own rate; layouts as in `convert_to_mono`.
+    """Each channel of an array in memory, (samples,) float32 at its own rate; see `convert_to_mono`.
 
     Raises:
         AudioError: If the shape or type cannot be right.

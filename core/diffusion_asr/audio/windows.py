@@ -23,7 +23,7 @@ _SAME_PROBABILITY = 0.05  # chunks this near to the least likely speech are told
 
 
 class Detector(Protocol):
-    """What `pack_windows` needs from a speech detector; `diffusion_asr.audio.speech.SpeechDetector` is one."""
+    """What `pack_windows` needs from a speech detector; `audio.speech.SpeechDetector` is one."""
 
     def probabilities(self, blocks: Iterable[Samples]) -> Iterator[NDArray[np.float32]]:
         """Lazily yields speech probabilities, one for each 512 samples, as the blocks come."""

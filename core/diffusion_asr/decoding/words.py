@@ -1,9 +1,9 @@
 """From a settled canvas to words with times and confidence.
 
 A token starts where the decoder said so (``Decoded.starts``). Without that its slots tell, as they know when
-they are: it starts where its run of slots starts, a measured lag later (see ``shift_to_speech``). A word ends where
-its last token's run ends, stretched towards the next word by at most ``TAIL`` because the canvas marks where
-a token is recognised, not how long it rings.
+they are: it starts where its run of slots starts, a measured lag later (see ``shift_to_speech``). A word ends
+where its last token's run ends, stretched towards the next word by at most ``TAIL`` because the canvas marks
+where a token is recognised, not how long it rings.
 """
 
 from __future__ import annotations

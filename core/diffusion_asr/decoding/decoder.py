@@ -20,6 +20,7 @@ from diffusion_asr.transcript import Word
 __all__ = [
     "AUTO",
     "UNDETERMINED",
+    "ClipDecoder",
     "Decoded",
     "Decoder",
     "DecodingOptions",
@@ -28,6 +29,7 @@ __all__ = [
     "Start",
     "TraceStep",
     "check_languages",
+    "decode_clips",
 ]
 UNDETERMINED = "und"  # ISO 639's word for a language that nobody has told
 PassKind = Literal["parallel", "causal"]
@@ -124,6 +126,32 @@ class Hypothesis:
     language: str
     confidence: float
     decoded: Decoded
+
+
+class ClipDecoder(Protocol):
+    """A decoder of one clip at a time; ``decode_clips`` makes its ``decode``."""
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """See ``Decoder.languages``."""
+        ...
+
+    def decode_clip(
+        self, memory: AcousticMemory, language: str, options: DecodingOptions, clip: int
+    ) -> Decoded:
+        """Decode the only clip of ``memory``, which was number ``clip`` of the call."""
+        ...
+
+
+def decode_clips(
+    decoder: ClipDecoder, memory: AcousticMemory, languages: Sequence[str], options: DecodingOptions
+) -> list[Decoded]:
+    """``Decoder.decode``, clip by clip.
+
+    In a padded batch a clip would be rounded in another way, and its text would depend on its neighbours.
+    """
+    check_languages(languages, decoder.languages, len(memory))
+    return [decoder.decode_clip(memory.clip(n), code, options, n) for n, code in enumerate(languages)]
 
 
 def check_languages(given: Sequence[str], known: Sequence[str], clips: int) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from diffusion_asr.acoustics.encoder import AcousticMemory
-from diffusion_asr.decoding.decoder import Decoded, DecodingOptions, check_languages
+from diffusion_asr.decoding.decoder import Decoded, DecodingOptions, decode_clips
 from diffusion_asr.decoding.process import (
     CanvasState,
     Denoiser,
@@ -25,20 +25,26 @@ MAX_STEPS = 8
 ENTROPY_BOUND = 4.0  # nats
 
 
-class _Sizes(Protocol):
-    @property
-    def languages(self) -> tuple[str, ...]: ...
+class CanvasSizes(Protocol):
+    """What a decoder asks of a denoiser's configuration."""
 
     @property
-    def slot_frames(self) -> int: ...
+    def languages(self) -> tuple[str, ...]:
+        """Codes of the languages that it writes."""
+        ...
+
+    @property
+    def slot_frames(self) -> int:
+        """Encoder frames to a slot."""
+        ...
 
 
 class TimeCanvasDenoiser(Denoiser, Protocol):
     """A denoiser whose canvas has a slot for each stretch of time."""
 
     @property
-    def config(self) -> Any:
-        """Holds ``languages`` and ``slot_frames``, encoder frames to a slot."""
+    def config(self) -> CanvasSizes:
+        """Of the canvas."""
         ...
 
     def prepare(self, memory: AcousticMemory, languages: Sequence[str]) -> CanvasState:
@@ -53,8 +59,7 @@ class TimeCanvasDenoiser(Denoiser, Protocol):
 class DiffusionDecoder:
     """See the module's text; a ``Decoder``.
 
-    Clips go through one by one: in a padded batch a clip would be rounded in another way, and its text would
-    depend on its neighbours.
+    Clips go through one by one (``decode_clips``).
     """
 
     def __init__(self, denoiser: TimeCanvasDenoiser, vocabulary: Vocabulary) -> None:
@@ -65,18 +70,19 @@ class DiffusionDecoder:
     @property
     def languages(self) -> tuple[str, ...]:
         """See ``Decoder.languages``."""
-        sizes: _Sizes = self.denoiser.config
-        return sizes.languages
+        return self.denoiser.config.languages
 
     def decode(
         self, memory: AcousticMemory, languages: Sequence[str], options: DecodingOptions
     ) -> list[Decoded]:
         """See ``Decoder.decode``."""
-        check_languages(languages, self.languages, len(memory))
-        return [self._decode(memory.clip(n), code, options, n) for n, code in enumerate(languages)]
+        return decode_clips(self, memory, languages, options)
 
     @torch.inference_mode()
-    def _decode(self, memory: AcousticMemory, language: str, options: DecodingOptions, clip: int) -> Decoded:
+    def decode_clip(
+        self, memory: AcousticMemory, language: str, options: DecodingOptions, clip: int
+    ) -> Decoded:
+        """See ``ClipDecoder.decode_clip``."""
         state = self.denoiser.prepare(memory, [language])
         noise = SlotNoise(options.seed, state.slots.mask.shape[1], self.size)
         first = make_first_canvas(self.denoiser, state, options, noise, clip)

@@ -126,6 +126,11 @@ class Vocabulary:
         """UTF-8 bytes of one token (a leading space is part of it)."""
         return self._bytes[token]
 
+    def word_letters(self, token: int) -> str:
+        """What of a token is a matter of words: not its case, nor its marks and spaces."""
+        text = self.bytes_of(token).decode(errors="replace").casefold()
+        return "".join(c for c in text if c.isalnum() or not c.isascii())
+
     def decode(self, ids: Iterable[int]) -> str:
         """Text of a token sequence; nulls and incomplete UTF-8 vanish."""
         return b"".join(self._bytes[i] for i in ids).decode("utf8", errors="ignore").strip()

@@ -22,7 +22,7 @@ from diffusion_asr.decoding.causal.model import MAX_TOKENS, CausalRefiner, Refin
 from diffusion_asr.decoding.causal.rewriting import Refined, Rewriter
 from diffusion_asr.decoding.causal.scorer import Scorers
 from diffusion_asr.decoding.causal.token_times import find_token_starts
-from diffusion_asr.decoding.decoder import Decoded, DecodingOptions, TraceStep, check_languages
+from diffusion_asr.decoding.decoder import Decoded, DecodingOptions, TraceStep, decode_clips
 from diffusion_asr.decoding.denoiser import CanvasDenoiser
 from diffusion_asr.decoding.drafting import Draft, write_draft
 from diffusion_asr.text.vocabulary import Vocabulary
@@ -49,11 +49,13 @@ class CausalDecoder:
         self, memory: AcousticMemory, languages: Sequence[str], options: DecodingOptions
     ) -> list[Decoded]:
         """See ``Decoder.decode``."""
-        check_languages(languages, self.languages, len(memory))
-        return [self._decode(memory.clip(n), code, options, n) for n, code in enumerate(languages)]
+        return decode_clips(self, memory, languages, options)
 
     @torch.inference_mode()
-    def _decode(self, memory: AcousticMemory, language: str, options: DecodingOptions, clip: int) -> Decoded:
+    def decode_clip(
+        self, memory: AcousticMemory, language: str, options: DecodingOptions, clip: int
+    ) -> Decoded:
+        """See ``ClipDecoder.decode_clip``."""
         draft = write_draft(self.denoiser, memory, language, self.pieces[language], options, clip)
         return self._settle(memory, language, draft, options)
 
@@ -86,17 +88,12 @@ class CausalDecoder:
         left = passes - found.steps
         if not found.tokens or left < 1 or self._useless(found.tokens, draft):
             return found
-        reviser = Reviser(rewriter, state, draft.text_chances, self._letters)
+        reviser = Reviser(rewriter, state, draft.text_chances, self.vocabulary.word_letters)
         better = reviser.revise(found.tokens, left)
         if self._useless(better.tokens, draft):
             return found
         history = found.history + better.history
         return Refined(better.tokens, better.confidence, len(history), history)
-
-    def _letters(self, token: int) -> str:
-        """What of a token is a matter of words: not its case, nor its marks and spaces."""
-        text = self.vocabulary.bytes_of(token).decode(errors="replace").casefold()
-        return "".join(c for c in text if c.isalnum() or not c.isascii())
 
     def _useless(self, tokens: Sequence[int], draft: Draft) -> bool:
         """Whether they do not fit the slots, or the refiner went astray."""

@@ -21,7 +21,7 @@ from diffusion_asr.acoustics.encoder import AcousticMemory
 from diffusion_asr.decoding.canvas import collapse_canvas
 from diffusion_asr.decoding.causal.model import END, CausalRefiner
 from diffusion_asr.decoding.causal.scorer import Scorers
-from diffusion_asr.decoding.decoder import Decoded, DecodingOptions, TraceStep, check_languages
+from diffusion_asr.decoding.decoder import Decoded, DecodingOptions, TraceStep, decode_clips
 from diffusion_asr.decoding.denoiser import CanvasDenoiser
 from diffusion_asr.decoding.drafting import Draft, write_draft
 from diffusion_asr.decoding.sweeps.alternatives import (
@@ -103,11 +103,13 @@ class SweepDecoder:
         self, memory: AcousticMemory, languages: Sequence[str], options: DecodingOptions
     ) -> list[Decoded]:
         """See ``Decoder.decode``."""
-        check_languages(languages, self.languages, len(memory))
-        return [self._decode(memory.clip(n), code, options, n) for n, code in enumerate(languages)]
+        return decode_clips(self, memory, languages, options)
 
     @torch.inference_mode()
-    def _decode(self, memory: AcousticMemory, language: str, options: DecodingOptions, clip: int) -> Decoded:
+    def decode_clip(
+        self, memory: AcousticMemory, language: str, options: DecodingOptions, clip: int
+    ) -> Decoded:
+        """See ``ClipDecoder.decode_clip``."""
         pieces = self.pieces[language]
         draft = write_draft(self.denoiser, memory, language, pieces, options, clip)
         runs = collapse_canvas(draft.decoded.canvas)
@@ -117,16 +119,11 @@ class SweepDecoder:
             return replace(draft.decoded, trace=trace)
         reader = CanvasReader(self.refiner, self.scorers.of(pieces), self.refiner.prepare(memory, [language]))
         evidence = Evidence.of(draft, pieces, self.rule)
-        sweeper = Sweeper(reader, evidence, draft, self.rule, memory.frame_rate, self._letters)
+        sweeper = Sweeper(reader, evidence, draft, self.rule, memory.frame_rate, self.vocabulary.word_letters)
         slot = draft.decoded.slot_seconds
         first = Timed(tuple(token for token, _, _ in runs), tuple(start * slot for _, start, _ in runs))
         found = sweeper.settle(first, most)
         return self._placed(found, draft, options)
-
-    def _letters(self, token: int) -> str:
-        """What of a token is a matter of words: not its case, nor its marks and spaces."""
-        text = self.vocabulary.bytes_of(token).decode(errors="replace").casefold()
-        return "".join(c for c in text if c.isalnum() or not c.isascii())
 
     def _placed(self, found: list[Swept], draft: Draft, options: DecodingOptions) -> Decoded:
         """The last canvas in slots, with the times that the decoder told."""

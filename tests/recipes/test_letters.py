@@ -17,8 +17,6 @@ from recipes.letters.export import export, load_canvas
 from recipes.letters.model import LOWER, LetterCanvas, LowerEncoder, collapse, numbers_of
 from recipes.letters.train import LetterOptions, LetterTrainer
 
-pytest.importorskip("pypinyin")
-
 TEXTS = [("Ein Bär!", "de"), ("नमस्ते।", "hi"), ("你好，中国", "zh")] * 5
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from diffusion_asr.models.packing import pack_tensors, unpack_file
+from diffusion_asr.models.packing import pack_tensors
 from recipes.letters.alphabet import Alphabet
 from recipes.letters.model import LetterCanvas
-from recipes.letters.train import load_whisper_encoder
+from recipes.letters.train import fill_canvas, load_whisper_encoder
 
 WEIGHTS = "weights.safetensors"
 
@@ -37,7 +37,5 @@ def load_canvas(folder: Path, whisper: Path) -> tuple[LetterCanvas, Alphabet]:
     """
     alphabet = Alphabet.load(folder / "alphabet.json")
     model = LetterCanvas(load_whisper_encoder(whisper), len(alphabet.letters), len(alphabet.hanzi))
-    missing, unexpected = model.load_state_dict(unpack_file(folder / WEIGHTS, torch.float32), strict=False)
-    if unexpected or any(not name.startswith("hanzi.") for name in missing):
-        raise ValueError(f"{folder / WEIGHTS} is of another canvas: {[*missing, *unexpected][:3]}")
+    fill_canvas(model, folder)
     return model.eval(), alphabet

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from diffusion_asr.models.packing import unpack_file
 from recipes.embedded.data import Batch, Clip, batches, collate, load, training_shards
 from recipes.embedded.features import ENCODER
 from recipes.letters.alphabet import Alphabet
@@ -30,6 +31,7 @@ class LetterOptions:
 
     ``rate`` is the learning rate of Whisper's own layers, ``new_rate`` of the rest; ``masked`` is the share
     of a clip's states that stretches of silence may take. ``evaluate_every`` and ``save_every`` are minutes.
+    ``start`` is the folder of an exported run that this one goes on from, with its alphabet.
     """
 
     hours: float = 25.0
@@ -46,6 +48,7 @@ class LetterOptions:
     reload_every: float = 10.0
     average: float = 0.998  # of the weights that are evaluated and kept, by step
     device: str = "cpu"
+    start: str | None = None
 
 
 class LetterTrainer:
@@ -54,14 +57,18 @@ class LetterTrainer:
     def __init__(self, work: Path, run: str, options: LetterOptions) -> None:
         self.cache, self.folder, self.options = work / "letters/cache", work / "letters/runs" / run, options
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.alphabet = Alphabet.load(work / "letters/alphabet.json")
+        begun = Path(options.start) if options.start else None
+        self.alphabet = Alphabet.load((begun or work / "letters") / "alphabet.json")
         self.alphabet.save(self.folder / "alphabet.json")
         (self.folder / "options.json").write_text(json.dumps(asdict(options), indent=1))
         torch.manual_seed(options.seed)
         self.rng = random.Random(options.seed)
         encoder = load_whisper_encoder(work / "weights/whisper/model.safetensors")
         sizes = len(self.alphabet.letters), len(self.alphabet.hanzi)
-        self.model = LetterCanvas(encoder, *sizes).to(options.device).train()
+        self.model = LetterCanvas(encoder, *sizes)
+        if begun:
+            fill_canvas(self.model, begun)
+        self.model = self.model.to(options.device).train()
         self.mean = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
         grown = [p for n, p in self.model.named_parameters() if n.startswith(("layers", "norm"))]
         new = [p for n, p in self.model.named_parameters() if not n.startswith(("layers", "norm"))]
@@ -195,6 +202,14 @@ def ctc(rows: Tensor, slots: Tensor, targets: Sequence[Tensor]) -> Tensor:
     flat = torch.cat(list(targets)).long()
     losses = F.ctc_loss(rows.transpose(0, 1).cpu(), flat, slots, counts, reduction="none", zero_infinity=True)
     return (losses / counts.clamp(min=1)).mean()
+
+
+def fill_canvas(model: LetterCanvas, folder: Path) -> None:
+    """Load an exported run's weights; an output for Hanzi that was left out stays as it is."""
+    path = folder / "weights.safetensors"
+    missing, unexpected = model.load_state_dict(unpack_file(path, torch.float32), strict=False)
+    if unexpected or any(not name.startswith("hanzi.") for name in missing):
+        raise ValueError(f"{path} is of another canvas: {[*missing, *unexpected][:3]}")
 
 
 def load_whisper_encoder(weights: Path) -> LowerEncoder:

@@ -107,3 +107,16 @@ def test_a_run_learns_its_clips_resumes_and_is_kept(work: Path) -> None:
     for name, value in model.state_dict().items():
         if not name.startswith("hanzi."):
             assert torch.allclose(value, again.mean[name], atol=0.02), name
+
+
+def test_a_run_goes_on_from_a_kept_one(work: Path) -> None:
+    options = {"warmup": 5, "average": 0.9, "evaluate_every": 1e9, "save_every": 1e9, "seconds": 3.0}
+    first = LetterTrainer(work, "one", LetterOptions(hours=0.01, **options))  # type: ignore[arg-type]
+    first.run()
+    export(work, "one", work / "kept")
+    start = str(work / "kept")
+    second = LetterTrainer(work, "two", LetterOptions(start=start, **options))  # type: ignore[arg-type]
+    for name, value in second.model.state_dict().items():
+        if not name.startswith("hanzi."):
+            assert torch.allclose(value, first.mean[name], atol=0.02), name
+    assert second.seen == 0

@@ -18,7 +18,7 @@ class PieceScorer:
 
     def __init__(self, model: CausalRefiner, pieces: Tensor) -> None:
         """``pieces`` (S,) are sorted ids, the end of text (0) first."""
-        self.pieces = pieces
+        self.model, self.pieces = model, pieces
         self._quick = any(isinstance(m, int8.Int8Linear) for m in model.modules())
         self._tables: list[Any] = []  # by blocks: packing takes copies of what it packs
         with torch.no_grad():
@@ -36,6 +36,10 @@ class PieceScorer:
         ids = torch.tensor(tokens, dtype=torch.long)
         places = torch.searchsorted(self.pieces, ids).clamp(max=len(self.pieces) - 1)
         return torch.where(self.pieces[places] == ids, places, 0)
+
+    def narrow(self, columns: Tensor) -> PieceScorer:
+        """A scorer of fewer pieces, by their sorted columns (C,) here; the end of text stays the first."""
+        return PieceScorer(self.model, self.pieces[columns])
 
 
 class Scorers:

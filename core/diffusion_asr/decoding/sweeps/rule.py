@@ -9,9 +9,14 @@ So passes follow the longest burst of errors, not the length of the text.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from torch import Tensor
 
 from diffusion_asr.decoding.causal.model import END
+
+USUAL_OFFSET = 0.45  # seconds by which canvas-base's draft runs ahead
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +25,9 @@ class SweepRule:
 
     Attributes:
         slack: Nats; see the module's text.
-        evidence: Weight of the draft's slots near the time at which the decoder listens.
+        evidence: Largest weight of the draft's slots near the time at which the decoder listens.
+        doubtful: Mean probability of a draft's tokens up to which its slots have no say.
+        trust: Weight that the slots gain for each unit of that mean above it.
         near: Slots on both sides of that time.
         floor: Least log-probability that a slot may give a token.
         ending: Nats by which the end of text is less likely inside a text, and more likely after it.
@@ -30,10 +37,14 @@ class SweepRule:
             time (``same`` seconds), what lies between was superfluous.
         same: See ``ahead``.
         jump: Seconds; a time that a pass tells anew is believed if it is no further from the old one.
+        sweeps: At most so many before the first round of alternatives.
+        rounds: At most so many.
     """
 
     slack: float = 0.7
-    evidence: float = 0.15
+    evidence: float = 0.4
+    doubtful: float = 0.7
+    trust: float = 4.0
     near: int = 2
     floor: float = -6.0
     ending: float = 3.0
@@ -42,6 +53,8 @@ class SweepRule:
     ahead: int = 4
     same: float = 0.6
     jump: float = 0.8
+    sweeps: int = 8
+    rounds: int = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +74,40 @@ class Judgement:
             the end's.
         best: The likeliest token, or ``END``.
         heard: Second at which the decoder listens.
+        chances: Log-probability by the decoder alone of the token that stands there.
+        others: The likeliest tokens, each after the nats by which it is less likely than what stands there.
+        listening: Weights (T,) with which the alignment heads attend to each encoder frame.
     """
 
     behind: list[float]
     best: list[int]
     heard: list[float]
+    chances: list[float] = field(default_factory=list)
+    others: list[tuple[tuple[float, int], ...]] = field(default_factory=list)
+    listening: list[Tensor] = field(default_factory=list)
+
+    @property
+    def _columns(self) -> tuple[list[Any], ...]:
+        return self.behind, self.best, self.heard, self.chances, self.others, self.listening
+
+    def cut(self, first: int, end: int) -> Judgement:
+        """Of the places from ``first`` to ``end``."""
+        return Judgement(*(column[first:end] for column in self._columns))
+
+    def splice(self, first: int, end: int, other: Judgement) -> Judgement:
+        """With ``other`` for the places from ``first`` to ``end``."""
+        pairs = zip(self._columns, other._columns, strict=True)
+        return Judgement(*([*mine[:first], *theirs, *mine[end:]] for mine, theirs in pairs))
+
+    def with_listening(self, listening: list[Tensor]) -> Judgement:
+        """The same with another ``listening``."""
+        return replace(self, listening=listening)
+
+
+def join_judgements(parts: Sequence[Judgement]) -> Judgement:
+    """Of places that follow each other."""
+    columns = zip(*(part._columns for part in parts), strict=True)
+    return Judgement(*([row for column in same for row in column] for same in columns))
 
 
 def repair(canvas: Timed, said: Judgement, rule: SweepRule) -> Timed:
@@ -121,14 +163,14 @@ def retime(canvas: Timed, said: Judgement, rule: SweepRule) -> Timed:
     return Timed(canvas.tokens, tuple(times))
 
 
-def measure_offset(canvas: Timed, said: Judgement, rule: SweepRule, usual: float) -> float:
+def measure_offset(canvas: Timed, said: Judgement, rule: SweepRule) -> float:
     """Seconds by which the draft writes words down before they are heard, by what is agreed on."""
     shifts = [
         said.heard[n] - canvas.times[n]
         for n in range(1, len(canvas.tokens))
         if max(said.behind[n], said.behind[n - 1]) <= rule.slack
     ]
-    return median(shifts) if len(shifts) >= 3 else usual
+    return median(shifts) if len(shifts) >= 3 else USUAL_OFFSET
 
 
 def median(values: Sequence[float]) -> float:

@@ -1,4 +1,4 @@
-"""When each token of a settled text is said, from the refiner's cross-attention.
+"""When each token of a text is said, from the cross-attention of the pass that read it last.
 
 As Whisper's word times (Radford et al. 2023; openai/whisper, ``timing.py``): some of its decoder's heads
 attend to the sound of the token that comes next. Their weights are normalised over the tokens and smoothed;
@@ -7,14 +7,9 @@ the likeliest way to cut time into one stretch a token then says where each begi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-
-from diffusion_asr.decoding.causal.model import CausalRefiner, RefinerState
-from diffusion_asr.decoding.layers import PROMPT, DecoderLayer
 
 HEADS = {3: (1,), 4: (2, 3, 7), 5: (1, 2, 4, 6)}  # of Whisper base's layers, as published with it
 _SMOOTH = 7  # frames
@@ -22,43 +17,15 @@ _RISEN = 0.5  # of the highest
 _LONGEST = 30  # frames of a token's sound
 
 
-@torch.inference_mode()
-def find_token_starts(model: CausalRefiner, state: RefinerState, tokens: Sequence[int]) -> list[int]:
-    """The frame in which each of ``tokens`` begins; none if there are too many, or the model has other heads.
+def find_token_starts(listening: Tensor) -> list[int]:
+    """The frame in which each of N tokens begins, N < T.
 
     Args:
-        model: The refiner.
-        state: Of one clip.
-        tokens: (N,) its settled text.
+        listening: (N + 1, T) how much the alignment heads attend to each frame, before each token and the end.
     """
-    frames = state.keys[0].shape[2]
-    known = max(HEADS) < len(model.layers) and max(map(max, HEADS.values())) < state.keys[0].shape[1]
-    if not tokens or len(tokens) >= frames or not known:
-        return []
-    gains, weights = align_tokens(model, state, tokens)
-    edges = segment_frames(gains)
-    stretches = zip(weights, edges, edges[1:], strict=False)
+    edges = segment_frames(smooth_gains(standardise_weights(listening)))
+    stretches = zip(listening, edges, edges[1:], strict=False)
     return [first + find_onset(row[first:end]) for row, first, end in stretches]
-
-
-def align_tokens(model: CausalRefiner, state: RefinerState, tokens: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """How much of each frame belongs to each token and to the end; all heads' weights. (N + 1, T) both."""
-    x, causal = model.inputs(torch.tensor([tokens], dtype=torch.long), state)
-    total = torch.zeros(len(tokens) + 1, state.keys[0].shape[2])
-    heard = torch.zeros_like(total)
-    for n, layer in enumerate(model.layers):
-        assert isinstance(layer, DecoderLayer)
-        x = layer.attend_to_canvas(x, causal)
-        if n in HEADS:
-            cross = layer.encoder_attn
-            queries = cross.split(cross.q_proj(layer.encoder_attn_layer_norm(x)))[0, :, PROMPT - 1 :].float()
-            for head in HEADS[n]:
-                keys = state.keys[n][0, head].float()
-                weights = (queries[head] @ keys.T / keys.shape[-1] ** 0.5).softmax(-1)
-                heard += weights
-                total += standardise_weights(weights)
-        x = layer.attend_to_memory(x, state.keys[n], state.values[n])
-    return smooth_gains(total), heard
 
 
 def standardise_weights(weights: Tensor) -> Tensor:

@@ -72,6 +72,7 @@ def test_passes_stay_within_their_bound(asr: Recognizer, clip: Path) -> None:
     assert found.parallel_passes <= recorded["parallel"]
     assert found.causal_passes <= BOUNDS["share of the recorded causal passes"] * recorded["causal"]
     assert found.causal_passes <= BOUNDS["causal passes a token"] * len(read_tokens(found.canvas))
+    assert found.timing_passes <= 1
 
 
 def test_threads_share_a_recogniser(asr: Recognizer) -> None:

@@ -52,7 +52,7 @@ def average(work: Path, run: str, parts: list[str]) -> None:
     runs = {name: run_average(work, name) for name in weights if is_run(work, name)}
     if not runs:
         raise ValueError(f"none of {', '.join(weights)} is a run in {work / 'runs'}")
-    refiners = any("embed_prompt.weight" in state and "gather.weight" not in state for state in runs.values())
+    refiners = any("operation.weight" in state for state in runs.values())
 
     def of_model(name: str) -> Weights:
         if refiners:

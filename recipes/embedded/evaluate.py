@@ -10,7 +10,7 @@ import json
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import numpy as np
 
 from diffusion_asr.audio import files as audio
 from diffusion_asr.decoding.options import DecodingOptions, Start
+from diffusion_asr.errors import ModelError
 from diffusion_asr.text.normalise import convert_to_simplified, normalise_basic
 
 CHARACTER = ("hi", "zh")
@@ -132,23 +133,25 @@ class Passes:
         clips: So many.
         parallel: Mean passes a clip over the whole canvas.
         causal: Mean passes a clip of the causal decoder.
-        per_token: Passes a token of all clips.
-        most: Passes within which 95 % of the clips settle.
-        soon: Share of the clips, per cent, that settle within 4.
+        timing: Mean passes a clip that only place words in time.
+        per_token: Parallel and causal passes a token of all clips.
+        most: Parallel and causal passes within which 95 % of the clips settle.
+        soon: Share of the clips, per cent, that settle within 4 of these.
     """
 
     clips: int
     parallel: float
     causal: float
+    timing: float
     per_token: float
     most: float
     soon: float
 
     def __str__(self) -> str:
         return (
-            f"{self.clips} clips of up to 30 s settle after {self.parallel:.1f} parallel and"
-            f" {self.causal:.1f} causal passes on average ({self.per_token:.2f} a token), 95 % of them"
-            f" after {self.most:.0f}; {self.soon:.0f} % after 4."
+            f"{self.clips} clips of up to 30 s settle after {self.parallel:.1f} parallel, {self.causal:.1f}"
+            f" causal, {self.timing:.1f} timing passes on average ({self.per_token:.2f} parallel and causal"
+            f" ones a token), 95 % of them after {self.most:.0f} of these; {self.soon:.0f} % after 4."
         )
 
 
@@ -170,10 +173,24 @@ def passes(recognizer: Any, clips: Sequence[Clip]) -> Passes:
         len(total),
         float(np.mean([one.parallel_passes for one in found])),
         float(np.mean([one.causal_passes for one in found])),
+        float(np.mean([one.timing_passes for one in found])),
         sum(total) / max(1, tokens),
         float(np.quantile(total, 0.95)),
         100 * sum(n <= 4 for n in total) / len(total),
     )
+
+
+def swept(model: str) -> Any:
+    """A model's recogniser with time-anchored sweeps in place of its causal decoder."""
+    from diffusion_asr import Recognizer
+    from diffusion_asr.decoding.causal.decoder import CausalDecoder
+    from diffusion_asr.decoding.sweeps.decoder import SweepDecoder
+
+    parts = Recognizer.from_pretrained(model).parts
+    if not isinstance(parts.decoder, CausalDecoder):
+        raise ModelError(f"{model} has no Whisper decoder to sweep with: give canvas-base")
+    decoder = SweepDecoder(parts.decoder.denoiser, parts.decoder.refiner, parts.vocabulary)
+    return Recognizer(replace(parts, decoder=decoder))
 
 
 def as_json(results: dict[str, dict[str, Score]], cost: Passes) -> str:
@@ -207,8 +224,9 @@ def table(results: dict[str, dict[str, Score]], baseline: str) -> str:
 def evaluate(
     work: Path, shared: Path, model: str, most: int | None = None, threads: int = 2,
     settings: Sequence[tuple[Start, int | None]] = SETTINGS, json_file: Path | None = None,
+    sweeps: bool = False,
 ) -> str:  # fmt: skip
-    """The whole comparison as Markdown, and as JSON in ``json_file``."""
+    """The whole comparison as Markdown, and as JSON in ``json_file``; ``sweeps`` takes the next decoder."""
     import torch
 
     from diffusion_asr import Recognizer
@@ -217,7 +235,7 @@ def evaluate(
     clips = dev_clips(shared, most)
     baseline = "whisper base greedy"
     results = {baseline: run(clips, whisper(work, threads))[0]}
-    recognizer = Recognizer.from_pretrained(model)
+    recognizer = swept(model) if sweeps else Recognizer.from_pretrained(model)
     for start, steps in settings:
         options = DecodingOptions(steps=steps, start=start)
 

@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from diffusion_asr.decoding.calibration import Calibration
+from diffusion_asr.decoding.causal.model import CausalRefiner, RefinerConfig
 from diffusion_asr.decoding.denoiser import CanvasDenoiser, DenoiserConfig
-from diffusion_asr.decoding.sweeps.whisper_decoder import WhisperDecoder, WhisperDecoderConfig
 from diffusion_asr.loading import load_parts
 from diffusion_asr.models.folder import REFINER, find_model, load_config, save_folder
 from diffusion_asr.models.packing import EXACT, NIBBLES, ROWS, SCALE, pack_tensors, unpack_file
@@ -132,8 +132,8 @@ def write_pair(
     if calibration:
         config["calibration"] = asdict(calibration)
     packed, name, done = pack_tensors(refiner), "embed_tokens.weight", dict(narrow or {})
-    sizes = WhisperDecoderConfig(vocabulary=len(refiner[name]))
-    WhisperDecoder(sizes).load_state_dict(refiner)
+    sizes = RefinerConfig(vocabulary=len(refiner[name]))
+    CausalRefiner(sizes).load_state_dict(refiner)
     # Four bits cost the draft nothing that dev shows, and make room for all of Whisper's Latin pieces.
     rest = {k: v for k, v in denoiser.items() if k + NIBBLES not in done}
     weights = {**pack_tensors(rest, narrow=True), **done}

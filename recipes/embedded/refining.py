@@ -1,10 +1,10 @@
-"""Train Whisper's decoder as the reader of canvases that are wrong: real drafts, and texts with random edits.
+"""Train the causal refiner on corrupted canvases: real drafts, and texts with random edits.
 
 The corruption is uniform: a token is replaced by a random one, dropped, or joined by a random one, at a
 rate drawn for each clip. Every canvas is aligned with its text by minimum edit distance, which gives the
-clean token after each prefix; cross-entropy on it. The target may be shared between the text and a teacher,
-Whisper base's own decoder. All starts from that decoder too; pieces that Whisper has not start from the
-canvas denoiser's.
+operation for each token and the clean token after each prefix; cross-entropy on both. The token's target
+may be shared between the text and a teacher, Whisper base's decoder. All starts from that decoder too;
+pieces that Whisper has not start from the canvas denoiser's.
 """
 
 from __future__ import annotations
@@ -24,21 +24,20 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn import functional as F
 
-from diffusion_asr.decoding.layers import PROMPT
-from diffusion_asr.decoding.sweeps import int8
-from diffusion_asr.decoding.sweeps.alternatives import AlternativesRule
-from diffusion_asr.decoding.sweeps.evidence import Evidence
-from diffusion_asr.decoding.sweeps.judge import Judge
-from diffusion_asr.decoding.sweeps.reader import CanvasReader
-from diffusion_asr.decoding.sweeps.rule import SweepRule, Timed
-from diffusion_asr.decoding.sweeps.scorer import PieceScorer
-from diffusion_asr.decoding.sweeps.settling import Settler
-from diffusion_asr.decoding.sweeps.whisper_decoder import (
+from diffusion_asr.decoding.causal import int8
+from diffusion_asr.decoding.causal.model import (
+    DELETE,
     END,
+    INSERT,
+    KEEP,
     MAX_TOKENS,
-    WhisperDecoder,
-    WhisperDecoderConfig,
+    REPLACE,
+    CausalRefiner,
+    RefinerConfig,
 )
+from diffusion_asr.decoding.causal.rewriting import Rewriter
+from diffusion_asr.decoding.causal.scorer import PieceScorer
+from diffusion_asr.decoding.layers import PROMPT
 from diffusion_asr.loading import load_parts
 from diffusion_asr.models.folder import find_model
 from diffusion_asr.models.packing import unpack_file
@@ -50,7 +49,6 @@ from recipes.embedded.run import Run, RunOptions
 from recipes.embedded.training import SHARES, WHISPER_LANGUAGE, WHISPER_PROMPT, Pieces
 
 WHISPER_END = 50257
-SWEEPS = 7  # over a draft, to judge a run by
 TAUGHT = ("en", "de", "fr", "es")  # Whisper base writes Hindi in Urdu script, and Mandarin in two
 
 
@@ -66,6 +64,7 @@ class RefineOptions(RunOptions):
     model: str = "canvas-base"  # whose embeddings and drafts
     frames: int = 5000
     lr: float = 2e-5
+    lr_operation: float = 1e-3
     negatives: int = 4000
     drafts: float = 0.6  # share of clips that start from the canvas denoiser's draft, where one is cached
     most_corrupted: float = 0.5
@@ -77,16 +76,28 @@ class RefineOptions(RunOptions):
     shares: dict[str, float] = field(default_factory=lambda: dict(SHARES))
 
 
-def align(canvas: Sequence[int], text: Sequence[int]) -> list[int]:
-    """Where the text goes on after each prefix of a canvas of N tokens: N + 1 places in ``text``."""
-    places = [len(text)] * (len(canvas) + 1)
+def align(canvas: Sequence[int], text: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Operations (N,) for the canvas's tokens, and where the text goes on after each prefix (N + 1,).
+
+    A place is that of the clean token in ``text``; ``len(text)`` is its end.
+    """
+    operations, places = [KEEP] * len(canvas), [len(text)] * (len(canvas) + 1)
     missing: dict[int, int] = {}
     for step in Levenshtein.opcodes(list(canvas), list(text)):
         if step.tag == "insert":
             missing[step.src_start] = step.dest_start
         for k in range(step.src_end - step.src_start):
-            places[step.src_start + k] = step.dest_start + (0 if step.tag == "delete" else k)
-    return [missing.get(at, place) for at, place in enumerate(places)]
+            at = step.src_start + k
+            if step.tag == "delete":
+                operations[at], places[at] = DELETE, step.dest_start
+            else:
+                operations[at] = REPLACE if step.tag == "replace" else KEEP
+                places[at] = step.dest_start + k
+    for at, place in missing.items():
+        places[at] = place
+        if at < len(canvas):
+            operations[at] = INSERT if operations[at] == KEEP else REPLACE
+    return operations, places
 
 
 def corrupt(text: Sequence[int], rate: float, pieces: Sequence[int], rng: random.Random) -> list[int]:
@@ -104,9 +115,9 @@ def corrupt(text: Sequence[int], rate: float, pieces: Sequence[int], rng: random
     return out
 
 
-def initial_refiner(work: Path, vocabulary: Vocabulary, trained: Tensor) -> WhisperDecoder:
-    """Whisper base's decoder; ``trained`` (V, D) embeds new pieces."""
-    model = WhisperDecoder(WhisperDecoderConfig(vocabulary=len(vocabulary)))
+def initial_refiner(work: Path, vocabulary: Vocabulary, trained: Tensor) -> CausalRefiner:
+    """Whisper base's decoder with an untrained operation head; ``trained`` (V, D) embeds new pieces."""
+    model = CausalRefiner(RefinerConfig(vocabulary=len(vocabulary)))
     whisper = load_file(work / "weights/whisper/model.safetensors")
     own = {k[8:]: v for k, v in whisper.items() if k.startswith("decoder.")}
     table = own["embed_tokens.weight"]
@@ -120,13 +131,17 @@ def initial_refiner(work: Path, vocabulary: Vocabulary, trained: Tensor) -> Whis
     own["embed_prompt.weight"] = table[
         [*WHISPER_PROMPT, *(WHISPER_LANGUAGE[name] for name in model.config.languages)]
     ]
-    model.load_state_dict(own)
+    _, unexpected = model.load_state_dict(own, strict=False)
+    assert not unexpected, unexpected
+    torch.nn.init.zeros_(model.operation.weight)
+    model.operation.bias.data = torch.tensor([2.0, 0.0, 0.0, 0.0])
     return model
 
 
 def mixed(whisper: dict[str, Tensor], trained: dict[str, Tensor], share: float) -> dict[str, Tensor]:
-    """``trained`` weights, mixed with Whisper's."""
-    return {name: value.lerp(whisper[name], share) for name, value in trained.items()}
+    """``trained`` weights, mixed with Whisper's but for the operations."""
+    parts = {name: 0.0 if name.startswith("operation") else share for name in trained}
+    return {name: value.lerp(whisper[name], parts[name]) for name, value in trained.items()}
 
 
 class Teacher:
@@ -135,7 +150,7 @@ class Teacher:
     Fine-tuning to one reader's labels costs some of that; its distributions over the next token keep it.
     """
 
-    def __init__(self, whisper: WhisperDecoder, vocabulary: Vocabulary, most: int = 8) -> None:
+    def __init__(self, whisper: CausalRefiner, vocabulary: Vocabulary, most: int = 8) -> None:
         self.model, self.most = whisper.eval().requires_grad_(False), most
         if int8.has_kernels():
             int8.quantise_linears(self.model.layers)
@@ -158,7 +173,7 @@ class Row:
     draft: list[int] | None = None
 
 
-class RefineTrainer(Run[WhisperDecoder, list[Clip]]):
+class RefineTrainer(Run[CausalRefiner, list[Clip]]):
     """Trains the causal refiner."""
 
     def __init__(self, work: Path, folder: Path, options: RefineOptions) -> None:
@@ -173,18 +188,20 @@ class RefineTrainer(Run[WhisperDecoder, list[Clip]]):
         if options.start:
             weights = unpack_file(find_model(options.start) / "refiner.safetensors", torch.float32)
             self.model.load_state_dict(mixed(self.model.state_dict(), weights, options.mix))
-        groups = [{"params": list(self.model.parameters()), "base": options.lr}]
+        new = list(self.model.operation.parameters())
+        known = [p for n, p in self.model.named_parameters() if not n.startswith("operation")]
+        groups = [{"params": known, "base": options.lr}, {"params": new, "base": options.lr_operation}]
         super().__init__(folder, options, self.model, groups)
         self.rng = random.Random(options.seed + self.step)
         self.dev = self.clips([work / "cache/dev.jsonl"])
         self.dev_drafts = self.drafted([work / "cache/dev.jsonl"], self.dev)
-        self.drafts: dict[tuple[str, int], Timed] = {}
+        self.drafts: dict[tuple[str, int], list[int]] = {}
 
     def clips(self, shards: Sequence[Path]) -> list[Clip]:
         """Clips of some caches."""
         return load(shards, self.vocabulary, self.slot_frames)
 
-    def drafted(self, shards: Sequence[Path], clips: Sequence[Clip]) -> dict[tuple[str, int], Timed]:
+    def drafted(self, shards: Sequence[Path], clips: Sequence[Clip]) -> dict[tuple[str, int], list[int]]:
         """The drafts that are there by now, by shard and offset."""
         texts = {(clip.shard, clip.offset): clip.ids for clip in clips}
         found = {}
@@ -194,9 +211,7 @@ class RefineTrainer(Run[WhisperDecoder, list[Clip]]):
                 row = json.loads(line)
                 ids = texts.get((shard.stem, row["offset"]), [])
                 if len(ids) == len(row["text"]):  # a text that does not fit its slots has no places
-                    seconds = tuple(first * self.slot_frames / 50 for _, first, _ in row["runs"])
-                    tokens = tuple(token for token, _, _ in row["runs"])
-                    found[shard.stem, row["offset"]] = Timed(tokens, seconds)
+                    found[shard.stem, row["offset"]] = [token for token, _, _ in row["runs"]]
         return found
 
     def source(self) -> Iterator[list[Clip]]:
@@ -209,9 +224,7 @@ class RefineTrainer(Run[WhisperDecoder, list[Clip]]):
 
     def rows(self, clips: Sequence[Clip]) -> list[Row]:
         """Clips with their drafts, where there are any."""
-        found = [self.drafts.get((clip.shard, clip.offset)) for clip in clips]
-        pairs = zip(clips, found, strict=True)
-        return [Row(clip, None if draft is None else list(draft.tokens)) for clip, draft in pairs]
+        return [Row(clip, self.drafts.get((clip.shard, clip.offset))) for clip in clips]
 
     def canvas_of(self, row: Row) -> list[int]:
         """The corrupted canvas of a row."""
@@ -224,15 +237,16 @@ class RefineTrainer(Run[WhisperDecoder, list[Clip]]):
         rate = self.rng.random() * self.options.most_corrupted
         return corrupt(clip.ids, rate, pieces, self.rng)[:MAX_TOKENS]
 
-    def loss(self, clips: Sequence[Clip]) -> Tensor:
-        """Cross-entropy of what should follow each prefix."""
+    def losses(self, clips: Sequence[Clip]) -> tuple[Tensor, Tensor]:
+        """Cross-entropies of tokens and of operations."""
         rows = self.rows(clips)
         batch = collate([row.clip for row in rows])
         canvases = [self.canvas_of(row) for row in rows]
-        aligned = [align(c, row.clip.ids) for c, row in zip(canvases, rows, strict=True)]
+        pairs = [align(c, row.clip.ids) for c, row in zip(canvases, rows, strict=True)]
         longest = max(map(len, canvases))
         canvas = torch.tensor([c + [0] * (longest - len(c)) for c in canvases], dtype=torch.long)
-        places = torch.tensor([p + [-1] * (longest + 1 - len(p)) for p in aligned], dtype=torch.long)
+        operations = torch.tensor([o + [-1] * (longest - len(o)) for o, _ in pairs], dtype=torch.long)
+        places = torch.tensor([p + [-1] * (longest + 1 - len(p)) for _, p in pairs], dtype=torch.long)
         state = self.model.prepare(batch.memory, batch.languages)
         hidden = self.model.hidden(canvas, state)
         used = places >= 0
@@ -242,7 +256,9 @@ class RefineTrainer(Run[WhisperDecoder, list[Clip]]):
         logits = self.model.logits(hidden[used], pieces.ids) + pieces.correction
         known = logits.log_softmax(-1).gather(1, torch.searchsorted(pieces.ids, ids))
         weight = self.weights(canvases, rows, longest)[used]
-        return -((chances * known).sum(1) * weight).sum() / weight.sum()
+        token = -((chances * known).sum(1) * weight).sum() / weight.sum()
+        flat = self.model.operations(hidden).flatten(0, 1)
+        return token, F.cross_entropy(flat, operations.flatten(), ignore_index=-1) if longest else token * 0
 
     def weights(self, canvases: list[list[int]], rows: Sequence[Row], longest: int) -> Tensor:
         """(B, N + 1): 1 after a prefix that the text has too, ``unsure`` after others.
@@ -274,14 +290,14 @@ class RefineTrainer(Run[WhisperDecoder, list[Clip]]):
     def update(self, batch: list[Clip]) -> list[float]:
         """See ``Run.update``."""
         self.set_rates()
-        loss = self.loss(batch)
+        parts = self.losses(batch)
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        (parts[0] + parts[1]).backward()  # type: ignore[no-untyped-call]
         self.advance()
-        return [float(loss.detach())]
+        return [float(p.detach()) for p in parts]
 
     def evaluate(self, most: int = 3) -> None:
-        """Dev errors of the running average: the draft, and after some sweeps."""
+        """Dev errors of the running average: the draft, and after all passes."""
         found = {}
         for lang, source in sorted({(c.lang, c.source) for c in self.dev}):
             group = [c for c in self.dev if (c.lang, c.source) == (lang, source)]
@@ -289,21 +305,15 @@ class RefineTrainer(Run[WhisperDecoder, list[Clip]]):
                 c for c in group[:: max(1, len(group) // most)] if (c.shard, c.offset) in self.dev_drafts
             ][:most]
             pieces = torch.tensor(self.vocabulary.pieces_for(lang))
-            scorer = PieceScorer(self.average, pieces)
+            rewriter = Rewriter(self.average, PieceScorer(self.average, pieces))
             drafts = [self.dev_drafts[clip.shard, clip.offset] for clip in group]
-            texts = [self._swept(scorer, *pair) for pair in zip(group, drafts, strict=True)]
-            ids = [[list(draft.tokens) for draft in drafts], texts]
-            said = [[self.vocabulary.decode(each) for each in kind] for kind in ids]
+            texts = [self._settled(rewriter, *pair) for pair in zip(group, drafts, strict=True)]
+            said = [[self.vocabulary.decode(ids) for ids in kind] for kind in (drafts, texts)]
             found[f"{lang} {source}"] = [error([c.text for c in group], kind, lang) for kind in said]
             print(f"  {lang}: {group[0].text[:90]}\n    -> {said[1][0][:90]}", flush=True)
         self.note(dev=found)
 
-    def _swept(self, scorer: PieceScorer, clip: Clip, draft: Timed) -> list[int]:
-        """The text after some sweeps by the reader alone."""
+    def _settled(self, rewriter: Rewriter, clip: Clip, draft: list[int]) -> list[int]:
         one = collate([clip])
-        reader = CanvasReader(self.average, scorer, self.average.prepare(one.memory, one.languages))
-        deaf = Evidence(torch.zeros(1, len(scorer.pieces)), 1.0, 0.0)
-        judge = Judge(reader, deaf, SweepRule(), one.memory.frame_rate)
-        alone = SweepRule(rounds=0)
-        settler = Settler(judge, lambda texts: [0.0] * len(texts), str, alone, AlternativesRule())
-        return list(settler.settle(draft, SWEEPS)[-1].canvas.tokens) if draft.tokens else []
+        state = self.average.prepare(one.memory, one.languages)
+        return rewriter.settle(state, draft, MAX_TOKENS).tokens

@@ -6,7 +6,7 @@ A new decoder is one more line in ``MAKERS``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,9 @@ from diffusion_asr import Recognizer
 from diffusion_asr.acoustics.encoder import AcousticMemory
 from diffusion_asr.audio import files as audio
 from diffusion_asr.decoding.canvas import read_tokens
+from diffusion_asr.decoding.causal.decoder import CausalDecoder
 from diffusion_asr.decoding.decoder import UNDETERMINED, Decoded, Decoder, DecodingOptions
+from diffusion_asr.decoding.sweeps.decoder import SweepDecoder
 from diffusion_asr.decoding.sweeps.reader import CanvasReader, Reading
 from diffusion_asr.errors import LanguageError
 from tests.support import tiny
@@ -66,6 +68,14 @@ def noisy(asr: Recognizer) -> Subject:
     return heard(asr, *(torch.from_numpy(tiny.noise(seconds, 3)) for seconds in (1.3, 2.1)))
 
 
+def swept(asr: Recognizer) -> Recognizer:
+    """The same model with the decoder that sweeps."""
+    parts = asr.parts
+    assert isinstance(parts.decoder, CausalDecoder)
+    decoder = SweepDecoder(parts.decoder.denoiser, parts.decoder.refiner, parts.vocabulary)
+    return Recognizer(replace(parts, decoder=decoder), asr.detector)
+
+
 def gemma(folder: Path) -> Subject:
     pytest.importorskip("transformers.models.diffusion_gemma")
     from tests.support.gemma_published import published_system
@@ -82,9 +92,11 @@ def shipped(_: Path) -> Subject:
 
 MAKERS: dict[str, Callable[[Path], Subject]] = {
     "parallel": lambda folder: noisy(tiny.eager(tiny.parts(folder))),
-    "sweeps": lambda folder: noisy(tiny.eager(tiny.parts(folder, refined=True))),
+    "causal": lambda folder: noisy(tiny.eager(tiny.parts(folder, refined=True))),
+    "sweeps": lambda folder: noisy(swept(tiny.eager(tiny.parts(folder, refined=True)))),
     "gemma": gemma,
     "shipped": shipped,
+    "shipped, swept": lambda folder: replace(shipped(folder), asr=swept(shipped(folder).asr)),
 }
 
 
@@ -99,7 +111,8 @@ def same(a: Decoded, b: Decoded) -> bool:
         torch.equal(a.canvas, b.canvas)
         and torch.equal(a.confidence, b.confidence)
         and torch.equal(a.slot_times, b.slot_times)
-        and (a.parallel_passes, a.causal_passes, a.starts) == (b.parallel_passes, b.causal_passes, b.starts)
+        and (a.parallel_passes, a.causal_passes, a.timing_passes, a.starts)
+        == (b.parallel_passes, b.causal_passes, b.timing_passes, b.starts)
     )
 
 
@@ -134,6 +147,7 @@ def test_a_canvas_in_time_for_each_clip(subject: Subject, start: str, steps: int
         assert all(subject.asr.parts.vocabulary.bytes_of(token) for token in tokens)
         assert list(clip.starts) == sorted(clip.starts)
         assert len(clip.starts) in (0, len(tokens))
+        assert clip.timing_passes >= 0
 
 
 def test_only_pieces_of_the_language_are_written(subject: Subject) -> None:

@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 
 from diffusion_asr import Recognizer
 from diffusion_asr.acoustics.encoder import WhisperEncoder
+from diffusion_asr.decoding.causal.decoder import CausalDecoder
 from diffusion_asr.decoding.diffusion import DiffusionDecoder
-from diffusion_asr.decoding.sweeps.decoder import SweepDecoder
 from diffusion_asr.errors import ModelError
 from diffusion_asr.loading import load_parts
 from diffusion_asr.models.folder import FORMAT, hash_file, load_config
@@ -84,8 +84,8 @@ def test_a_model_comes_back(original: Path, tmp_path: Path) -> None:
 
 def test_the_refiner_comes_back_and_decides_on_the_decoder(original: Path, tmp_path: Path) -> None:
     before, after = tiny.parts(tmp_path, refined=True).decoder, load_parts(original).decoder
-    assert isinstance(before, SweepDecoder)
-    assert isinstance(after, SweepDecoder)
+    assert isinstance(before, CausalDecoder)
+    assert isinstance(after, CausalDecoder)
     assert after.refiner.config == before.refiner.config
     expected, found = before.refiner.state_dict(), after.refiner.state_dict()
     shared = found.keys() & expected.keys()  # int8 layers keep theirs in the kernels' own layout
@@ -101,9 +101,9 @@ def test_a_refiner_that_does_without_fronts_loads(model: Path) -> None:
     """Models before version 4 state so; what would need fronts is refused."""
     edit(model, lambda c: c["refiner"].update(front=0))
     asr = Recognizer.from_pretrained(model)
-    assert isinstance(asr.parts.decoder, SweepDecoder)
+    assert isinstance(asr.parts.decoder, CausalDecoder)
     (found,) = asr.decode(asr.encode(torch.from_numpy(tiny.noise(1.0))[None]), "en")
-    assert found.decoded.parallel_passes > 1
+    assert found.decoded.causal_passes > 0
     edit(model, lambda c: c["refiner"].update(front=6))
     refused(model, "config.json")
 
@@ -183,7 +183,7 @@ def test_a_pickle_is_not_run(model: Path, tmp_path: Path, file: str) -> None:
 
 @pytest.mark.parametrize(
     ("file", "weight"),
-    [("denoiser", "inject.weight"), ("refiner", "layer_norm.weight"), ("encoder", "conv1.weight")],
+    [("denoiser", "inject.weight"), ("refiner", "operation.weight"), ("encoder", "conv1.weight")],
 )
 @pytest.mark.parametrize("change", ["lost", "extra", "shape"])
 def test_weights_that_do_not_fit_are_refused(model: Path, file: str, weight: str, change: str) -> None:

@@ -13,11 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from diffusion_asr.decoding.sweeps.whisper_decoder import (
-    END,
-    WhisperDecoder,
-    WhisperDecoderConfig,
-)
+from diffusion_asr.decoding.causal.model import END, CausalRefiner, RefinerConfig, apply_edits
 from diffusion_asr.text.vocabulary import Vocabulary
 from recipes.embedded import refining
 from recipes.embedded.data import collate
@@ -43,11 +39,9 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         line = json.dumps({"offset": 0, "runs": RUNS, "text": slots}) + "\n"
         (tmp_path / f"cache/{shard}.drafts.jsonl").write_text(line)
 
-    def initial(work: Path, vocabulary: Vocabulary, trained: Tensor) -> WhisperDecoder:
+    def initial(work: Path, vocabulary: Vocabulary, trained: Tensor) -> CausalRefiner:
         torch.manual_seed(0)
-        return WhisperDecoder(
-            WhisperDecoderConfig(vocabulary=len(vocabulary), d_model=512, layers=1, heads=2)
-        )
+        return CausalRefiner(RefinerConfig(vocabulary=len(vocabulary), d_model=512, layers=1, heads=2))
 
     monkeypatch.setattr(refining, "initial_refiner", initial)
     return tmp_path
@@ -102,25 +96,23 @@ def test_a_teacher_shares_the_targets_of_its_languages(work: Path) -> None:
         assert all(np.isfinite(made.update(source)))
 
 
-def test_weights_are_mixed() -> None:
-    found = mixed({"embed": torch.tensor([[2.0], [4.0]])}, {"embed": torch.tensor([[0.0], [0.0]])}, 0.25)
+def test_weights_are_mixed_but_for_operations() -> None:
+    whisper = {"embed": torch.tensor([[2.0], [4.0]]), "operation": torch.tensor([9.0])}
+    trained = {"embed": torch.tensor([[0.0], [0.0]]), "operation": torch.tensor([1.0])}
+    found = mixed(whisper, trained, 0.25)
     assert found["embed"].tolist() == [[0.5], [1.0]]
+    assert found["operation"].tolist() == [1.0]
 
 
-# --- corruption --------------------------------------------------------------------------------------------
+# --- edits -------------------------------------------------------------------------------------------------
 
 
 @settings(max_examples=300, deadline=None)
 @given(TOKENS, TOKENS)
-def test_what_should_follow_leads_to_the_text(canvas: list[int], text: list[int]) -> None:
-    """From left to right: at the first token that is not what should follow, that is put; the rest goes."""
+def test_the_right_edits_lead_to_the_text(canvas: list[int], text: list[int]) -> None:
     for _ in range(len(text) + 2):
-        wanted = [[*text, END][place] for place in align(canvas, text)]
-        pairs = zip([*canvas, END], wanted, strict=True)
-        wrong = next((n for n, (own, right) in enumerate(pairs) if own != right), None)
-        if wrong is None:
-            break
-        canvas = canvas[:wrong] + [t for t in wanted[wrong : wrong + 1] if t != END]
+        operations, places = align(canvas, text)
+        canvas = apply_edits(canvas, [[*text, END][place] for place in places], operations)
     assert canvas == text
 
 

@@ -24,11 +24,13 @@ from diffusion_asr.acoustics.encoder import AcousticMemory, EncoderConfig, Whisp
 from diffusion_asr.acoustics.language import LanguagePosterior
 from diffusion_asr.audio.speech import CHUNK
 from diffusion_asr.decoding.calibration import Calibration
+from diffusion_asr.decoding.causal.decoder import CausalDecoder
+from diffusion_asr.decoding.causal.model import CausalRefiner, RefinerConfig
+from diffusion_asr.decoding.causal.rewriting import Rewriter, RewriterOptions
+from diffusion_asr.decoding.causal.scorer import PieceScorer
 from diffusion_asr.decoding.decoder import Decoded, Decoder
 from diffusion_asr.decoding.denoiser import CanvasDenoiser, DenoiserConfig
 from diffusion_asr.decoding.diffusion import DiffusionDecoder
-from diffusion_asr.decoding.sweeps.decoder import SweepDecoder
-from diffusion_asr.decoding.sweeps.whisper_decoder import WhisperDecoder, WhisperDecoderConfig
 from diffusion_asr.models.folder import save_folder
 from diffusion_asr.models.packing import pack_tensors
 from diffusion_asr.models.parts import Parts
@@ -96,9 +98,13 @@ def denoiser(size: int = 40, seed: int = 1) -> CanvasDenoiser:
     return randomised(CanvasDenoiser(denoiser_config(size)), seed)
 
 
-def refiner(size: int = 40, seed: int = 3) -> WhisperDecoder:
-    config = WhisperDecoderConfig(vocabulary=size, d_model=WIDTH, layers=2, heads=2)
-    return randomised(WhisperDecoder(config), seed)
+def refiner(size: int = 40, seed: int = 3) -> CausalRefiner:
+    config = RefinerConfig(vocabulary=size, d_model=WIDTH, layers=2, heads=2)
+    return randomised(CausalRefiner(config), seed)
+
+
+def rewriter(model: CausalRefiner, pieces: Tensor, options: RewriterOptions | None = None) -> Rewriter:
+    return Rewriter(model, PieceScorer(model, pieces), options)
 
 
 def parts(folder: Path, refined: bool = False) -> Parts:
@@ -107,7 +113,7 @@ def parts(folder: Path, refined: bool = False) -> Parts:
     canvas = denoiser(len(words))
     decoder: Decoder = DiffusionDecoder(canvas, words)
     if refined:
-        decoder = SweepDecoder(canvas, refiner(len(words)), words)
+        decoder = CausalDecoder(canvas, refiner(len(words)), words)
     return Parts(
         encoder=randomised(WhisperEncoder(ENCODER), 0), decoder=decoder, vocabulary=words,
         name="tiny", version="0", calibration=Calibration(), denoiser=canvas,
@@ -126,7 +132,7 @@ def model(folder: Path, refined: bool = False) -> Path:
         "denoiser": asdict(whole.denoiser.config), "calibration": {"a": 1.0, "b": 0.0},
     }  # fmt: skip
     modules = {"encoder": whole.encoder, "denoiser": whole.denoiser, "language": whole.language}
-    if isinstance(whole.decoder, SweepDecoder):
+    if isinstance(whole.decoder, CausalDecoder):
         modules["refiner"] = whole.decoder.refiner
         config["refiner"] = asdict(whole.decoder.refiner.config)
     save_folder(folder, config, {name: pack_tensors(module.state_dict()) for name, module in modules.items()})

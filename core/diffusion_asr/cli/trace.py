@@ -24,6 +24,7 @@ def trace_lines(start: float, hypothesis: Hypothesis, vocabulary: Vocabulary) ->
         for kind, count in (
             ("parallel", found.parallel_passes),
             ("causal", found.causal_passes),
+            ("timing", found.timing_passes),
         )
         if count
     ]

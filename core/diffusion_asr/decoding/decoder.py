@@ -67,6 +67,7 @@ class Decoded:
         slot_seconds: Length of a slot.
         parallel_passes: Calls of a network in which every place of the canvas may change.
         causal_passes: Passes of a decoder that goes from left to right.
+        timing_passes: Passes that tell word times only; ``steps`` does not bound them.
         starts: Seconds at which the canvas's tokens begin; empty where only the slots tell.
         trace: Every decoding pass, if it was asked for.
     """
@@ -77,6 +78,7 @@ class Decoded:
     slot_seconds: float
     parallel_passes: int
     causal_passes: int = 0
+    timing_passes: int = 0
     starts: tuple[float, ...] = ()
     trace: tuple[TraceStep, ...] = ()
 

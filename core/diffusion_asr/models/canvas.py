@@ -13,12 +13,12 @@ from torch.overrides import TorchFunctionMode
 from diffusion_asr.acoustics.encoder import EncoderConfig, WhisperEncoder, compute_sinusoids
 from diffusion_asr.acoustics.language import LanguagePosterior
 from diffusion_asr.decoding.calibration import Calibration
+from diffusion_asr.decoding.causal import int8
+from diffusion_asr.decoding.causal.decoder import CausalDecoder
+from diffusion_asr.decoding.causal.model import CausalRefiner, RefinerConfig
 from diffusion_asr.decoding.decoder import Decoder
 from diffusion_asr.decoding.denoiser import CanvasDenoiser, DenoiserConfig
 from diffusion_asr.decoding.diffusion import DiffusionDecoder
-from diffusion_asr.decoding.sweeps import int8
-from diffusion_asr.decoding.sweeps.decoder import Rules, SweepDecoder
-from diffusion_asr.decoding.sweeps.whisper_decoder import WhisperDecoder, WhisperDecoderConfig
 from diffusion_asr.errors import REINSTALL, ModelError
 from diffusion_asr.models.folder import REFINER
 from diffusion_asr.models.packing import unpack_file
@@ -72,7 +72,6 @@ def load_canvas_model(folder: Path, config: Mapping[str, Any]) -> Parts:
         refiner = _load_refiner(config, folder)
         encoder, denoiser, language = _load_networks(config, folder)
         calibration = Calibration(**config["calibration"])
-        rules = {code: Rules.read(given) for code, given in config.get("rules", {}).items()}
         title, version = str(config["name"]), str(config["version"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ModelError(f"{folder / 'config.json'} lacks or misstates a part: {error!r}") from error
@@ -83,7 +82,7 @@ def load_canvas_model(folder: Path, config: Mapping[str, Any]) -> Parts:
             raise ModelError(f"{folder / 'vocabulary.json'} has {sizes}. {REINSTALL}")
     decoder: Decoder = DiffusionDecoder(denoiser, vocabulary)
     if refiner is not None:
-        decoder = SweepDecoder(denoiser, refiner, vocabulary, rules)
+        decoder = CausalDecoder(denoiser, refiner, vocabulary)
     return Parts(encoder, decoder, vocabulary, title, version, calibration, language, denoiser)
 
 
@@ -109,7 +108,7 @@ def denoiser_config(config: Mapping[str, Any]) -> DenoiserConfig:
     return DenoiserConfig(**config["denoiser"] | {"languages": tuple(config["denoiser"]["languages"])})
 
 
-def _load_refiner(config: Mapping[str, Any], folder: Path) -> WhisperDecoder | None:
+def _load_refiner(config: Mapping[str, Any], folder: Path) -> CausalRefiner | None:
     """The refiner, if the model has one."""
     if "refiner" not in config:
         return None
@@ -117,10 +116,9 @@ def _load_refiner(config: Mapping[str, Any], folder: Path) -> WhisperDecoder | N
     if sizes.pop("front", 0):  # models before version 4 may state it
         raise ValueError("the refiner settles in fronts, which this release no longer does")
     with torch.device("meta"), Bare():
-        refiner = WhisperDecoder(WhisperDecoderConfig(**sizes))
+        refiner = CausalRefiner(RefinerConfig(**sizes))
     quick = int8.has_kernels()
-    # Models before version 7 also told what to do with each token.
-    _fill(refiner, folder / REFINER, torch.float32 if quick else compute_dtype(), unused="operation.")
+    _fill(refiner, folder / REFINER, torch.float32 if quick else compute_dtype())
     if quick:
         int8.quantise_linears(refiner)
     return refiner
@@ -131,18 +129,12 @@ def _fill(
     path: Path,
     dtype: torch.dtype,
     known: dict[str, Tensor] | None = None,
-    unused: str | None = None,
 ) -> None:
-    """Load weights into a module on the meta device; names must match, but ``known`` ones may be missing.
-
-    What begins with ``unused`` is left out.
-    """
+    """Load weights into a module on the meta device; names must match, but ``known`` ones may be missing."""
     # Tables are read by rows, and stored in int8: float32 would be 90 MB for each of the two.
     tables = {TABLE: torch.float16} if dtype == torch.float32 else {}
     tensors = {name: value.to(dtype) for name, value in (known or {}).items()}
     tensors |= unpack_file(path, dtype, tables)
-    if unused:
-        tensors = {name: value for name, value in tensors.items() if not name.startswith(unused)}
     try:
         module.load_state_dict(tensors, assign=True)
     except RuntimeError as error:

@@ -10,7 +10,7 @@ import torch
 
 from diffusion_asr import Recognizer
 from diffusion_asr.audio import files as audio
-from diffusion_asr.decoding.sweeps.token_times import find_onset, segment_frames, smooth_gains
+from diffusion_asr.decoding.causal.token_times import find_onset, segment_frames, smooth_gains
 from tests.support.tiny import DATA
 
 CLIP = DATA / "en-arctic_a0239_1592711579.flac"

@@ -1,4 +1,4 @@
-"""One parallel pass: canvases to judgements, by Whisper's decoder and the draft's slots together."""
+"""One parallel pass: canvases of tokens to judgements, by Whisper's decoder and the draft's slots together."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from diffusion_asr.decoding.causal.model import END
+from diffusion_asr.decoding.causal.scorer import PieceScorer
 from diffusion_asr.decoding.sweeps.evidence import Evidence
 from diffusion_asr.decoding.sweeps.reader import CanvasReader
 from diffusion_asr.decoding.sweeps.rule import (
@@ -16,8 +18,6 @@ from diffusion_asr.decoding.sweeps.rule import (
     Timed,
     join_judgements,
 )
-from diffusion_asr.decoding.sweeps.scorer import PieceScorer
-from diffusion_asr.decoding.sweeps.whisper_decoder import END
 
 OTHERS = 3  # tokens besides the one that stands there that a place tells
 _LIKELY = 64  # pieces of a place that copies of the text are scored by
@@ -27,7 +27,9 @@ _ROWS = 64  # scored at a time: a table of all would be 50 MB
 class Judge:
     """Judges canvases of one clip; ``offset`` is how far its draft runs ahead, in seconds."""
 
-    def __init__(self, reader: CanvasReader, evidence: Evidence, rule: SweepRule, frame_rate: float) -> None:
+    def __init__(
+        self, reader: CanvasReader, evidence: Evidence, rule: SweepRule, frame_rate: float
+    ) -> None:
         self.reader, self.evidence, self.rule, self.frame_rate = reader, evidence, rule, frame_rate
         self.offset: float | None = None
         self._likely: list[Tensor] = []  # columns, by block of what was scored with all pieces
@@ -65,7 +67,7 @@ class Judge:
         whole = self.reader.scorer
         own = [whole.places(list(canvas.tokens)) for canvas in canvases]
         columns = torch.cat([torch.zeros(1, dtype=torch.long), *own, *(x.flatten() for x in self._likely)])
-        columns = columns.unique()  # type: ignore[no-untyped-call]
+        columns = columns.unique()
         return whole.narrow(columns), columns
 
     def _score(self, states: Tensor, frames: Tensor, own: Tensor, ending: Tensor) -> Judgement:

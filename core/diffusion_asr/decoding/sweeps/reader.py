@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from diffusion_asr.decoding.causal.model import END, CausalRefiner, RefinerState
+from diffusion_asr.decoding.causal.scorer import PieceScorer
 from diffusion_asr.decoding.layers import PROMPT, DecoderLayer
-from diffusion_asr.decoding.sweeps.scorer import PieceScorer
 from diffusion_asr.decoding.sweeps.token_times import HEADS
-from diffusion_asr.decoding.sweeps.whisper_decoder import END, WhisperDecoder, WhisperDecoderState
 
 _SMOOTH = 7  # frames over which the alignment heads' weights are averaged
 
@@ -39,7 +39,7 @@ class Reading:
 class CanvasReader:
     """Reads canvases of one clip."""
 
-    def __init__(self, model: WhisperDecoder, scorer: PieceScorer, state: WhisperDecoderState) -> None:
+    def __init__(self, model: CausalRefiner, scorer: PieceScorer, state: RefinerState) -> None:
         self.model, self.scorer, self.state = model, scorer, state
 
     @torch.inference_mode()

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from diffusion_asr.decoding.sweeps.whisper_decoder import END
+from diffusion_asr.decoding.causal.model import END
 
 USUAL_OFFSET = 0.45  # seconds by which canvas-base's draft runs ahead
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from diffusion_asr.decoding.causal.model import MAX_TOKENS
 from diffusion_asr.decoding.sweeps.alternatives import (
     AlternativesRule,
     CtcScorer,
@@ -26,7 +27,6 @@ from diffusion_asr.decoding.sweeps.alternatives import (
     hold,
 )
 from diffusion_asr.decoding.sweeps.rule import Judgement, SweepRule, Timed, measure_offset, repair, retime
-from diffusion_asr.decoding.sweeps.whisper_decoder import MAX_TOKENS
 
 
 class Reads(Protocol):
@@ -99,7 +99,7 @@ class Settler:
             if round_next and (stable or left == cost or rounds or len(found) + 1 >= self.rule.sweeps):
                 copies, age, rounds = self._copies(now), 0, rounds + 1
             found.append(describe(text, now))
-            if (stable and not copies) or not text.tokens:
+            if stable and not copies or not text.tokens:
                 break
         return found
 

@@ -21,7 +21,7 @@ def find_token_starts(listening: Tensor) -> list[int]:
     """The frame in which each of N tokens begins, N < T.
 
     Args:
-        listening: (N + 1, T) how much the alignment heads attend to each frame, for each token and the end.
+        listening: (N + 1, T) how much the alignment heads attend to each frame, before each token and the end.
     """
     edges = segment_frames(smooth_gains(standardise_weights(listening)))
     stretches = zip(listening, edges, edges[1:], strict=False)

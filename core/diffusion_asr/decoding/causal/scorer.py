@@ -8,15 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffusion_asr.decoding.causal import int8
+from diffusion_asr.decoding.causal.model import CausalRefiner
 from diffusion_asr.decoding.denoiser import BLOCK
-from diffusion_asr.decoding.sweeps import int8
-from diffusion_asr.decoding.sweeps.whisper_decoder import WhisperDecoder
 
 
 class PieceScorer:
     """The output layer of a causal refiner, cut to some pieces."""
 
-    def __init__(self, model: WhisperDecoder, pieces: Tensor) -> None:
+    def __init__(self, model: CausalRefiner, pieces: Tensor) -> None:
         """``pieces`` (S,) are sorted ids, the end of text (0) first."""
         self.model, self.pieces = model, pieces
         self._quick = any(isinstance(m, int8.Int8Linear) for m in model.modules())
@@ -45,7 +45,7 @@ class PieceScorer:
 class Scorers:
     """One for each set of pieces: languages that share it share its table (a quarter of 80 MB)."""
 
-    def __init__(self, model: WhisperDecoder) -> None:
+    def __init__(self, model: CausalRefiner) -> None:
         self.model = model
         self._known: list[PieceScorer] = []
         self._lock = threading.Lock()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from diffusion_asr.decoding.sweeps import int8
+from diffusion_asr.decoding.causal import int8
 
 
 @pytest.mark.skipif(not int8.has_kernels(), reason="this torch has no int8 kernels for this CPU")

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
-from diffusion_asr.decoding.sweeps.scorer import PieceScorer, Scorers
+from diffusion_asr.decoding.causal.scorer import PieceScorer, Scorers
 from tests.support import tiny
 
 PIECES = torch.tensor([0, 3, 5, 9, 20])

@@ -1,11 +1,19 @@
-"""Whisper's decoder as a reader: what a place has read."""
+"""The causal refiner's network: edits, and what a place has read."""
 
 from __future__ import annotations
 
 import torch
 
+from diffusion_asr.decoding.causal.model import DELETE, END, INSERT, KEEP, REPLACE, apply_edits
 from diffusion_asr.decoding.layers import PROMPT
 from tests.support import tiny
+
+
+def test_each_operation() -> None:
+    assert apply_edits([5, 6], [7, 8, END], [KEEP, KEEP]) == [5, 6]
+    assert apply_edits([5, 6], [7, 8, END], [REPLACE, DELETE]) == [7]
+    assert apply_edits([5, 6], [7, 8, 9], [INSERT, KEEP]) == [7, 5, 6, 9]
+    assert apply_edits([], [4], []) == [4]
 
 
 def test_a_step_reads_causally() -> None:

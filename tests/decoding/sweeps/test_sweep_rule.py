@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from diffusion_asr.decoding.causal.model import END
 from diffusion_asr.decoding.sweeps.rule import (
+    USUAL_OFFSET,
     Judgement,
     SweepRule,
     Timed,
@@ -113,12 +114,12 @@ def test_a_leap_in_time_is_not_believed() -> None:
 def test_the_draft_s_offset_is_the_median_of_what_is_agreed_on() -> None:
     canvas = timed(A, B, C, D)
     said = Judgement([0.0] * 5, [A, B, C, D, END], [0.0, 0.8, 1.4, 1.8, 2.5])
-    assert measure_offset(canvas, said, RULE, 9.0) == pytest.approx(0.3)
+    assert measure_offset(canvas, said, RULE) == pytest.approx(0.3)
 
 
 def test_without_agreement_the_usual_offset_is_taken() -> None:
     canvas = timed(A, B, C, D)
-    assert measure_offset(canvas, Judgement([3.0] * 5, [X] * 5, [0.0] * 5), RULE, 0.45) == 0.45
+    assert measure_offset(canvas, Judgement([3.0] * 5, [X] * 5, [0.0] * 5), RULE) == USUAL_OFFSET
 
 
 def test_at_most_so_many_tokens_are_replaced() -> None:

@@ -1,4 +1,4 @@
-"""Re-noised copies of the canvas: other tokens at doubtful places, swept beside the text, compared bit by bit.
+"""Re-noised copies of the canvas: other tokens at doubtful places, swept beside the text and compared.
 
 Sweeps leave words that are wrong in the same direction as their surroundings, and tokens of the draft that
 the slack kept. Here other tokens for doubtful places are dealt out to a few copies of the canvas and put in
@@ -82,7 +82,7 @@ class Stretch:
 
 
 def find_doubts(text: Judged, letters: Letters, gap: float) -> list[Doubt]:
-    """Other *words* (``letters`` of a token differ) that are nearly as likely as the token that stands there."""
+    """Other *words* (the ``letters`` differ) that are nearly as likely as the token that stands there."""
     found = []
     for place, (own, others) in enumerate(zip(text.canvas.tokens, text.said.others, strict=False)):
         for behind, token in others:

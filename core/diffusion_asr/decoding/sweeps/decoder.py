@@ -8,8 +8,8 @@ not follow the length of the text.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
 
 import torch
@@ -19,6 +19,7 @@ from diffusion_asr.acoustics.encoder import AcousticMemory
 from diffusion_asr.decoding.canvas import collapse_canvas
 from diffusion_asr.decoding.causal.model import CausalRefiner
 from diffusion_asr.decoding.causal.scorer import Scorers
+from diffusion_asr.decoding.causal.token_times import cut_frames
 from diffusion_asr.decoding.decoder import Decoded, DecodingOptions, TraceStep, decode_clips
 from diffusion_asr.decoding.denoiser import CanvasDenoiser
 from diffusion_asr.decoding.drafting import Draft, write_draft
@@ -28,10 +29,26 @@ from diffusion_asr.decoding.sweeps.judge import Judge
 from diffusion_asr.decoding.sweeps.reader import CanvasReader
 from diffusion_asr.decoding.sweeps.rule import SweepRule, Timed
 from diffusion_asr.decoding.sweeps.settling import Settler, Swept
-from diffusion_asr.decoding.sweeps.token_times import find_token_starts
 from diffusion_asr.text.vocabulary import Vocabulary
 
 MOST_PASSES = 24  # with the draft's
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How a language is swept: a property of a checkpoint, measured on dev."""
+
+    sweep: SweepRule = field(default_factory=SweepRule)
+    alternatives: AlternativesRule = field(default_factory=AlternativesRule)
+
+    @classmethod
+    def read(cls, given: Mapping[str, Mapping[str, float]]) -> Rules:
+        """From what a model's ``config.json`` says of a language: values that differ from the defaults.
+
+        Raises:
+            TypeError: A value that no rule has.
+        """
+        return cls(SweepRule(**given.get("sweep", {})), AlternativesRule(**given.get("alternatives", {})))  # type: ignore[arg-type]
 
 
 class SweepDecoder:
@@ -42,11 +59,11 @@ class SweepDecoder:
         denoiser: CanvasDenoiser,
         refiner: CausalRefiner,
         vocabulary: Vocabulary,
-        rule: SweepRule | None = None,
-        alternatives: AlternativesRule | None = None,
+        rules: Mapping[str, Rules] | None = None,
     ) -> None:
+        """``rules`` are those of some languages; all others have the defaults."""
         self.denoiser, self.refiner, self.vocabulary = denoiser, refiner, vocabulary
-        self.rule, self.alternatives = rule or SweepRule(), alternatives or AlternativesRule()
+        self.rules = dict(rules or {})
         self.pieces = {code: torch.tensor(vocabulary.pieces_for(code)) for code in self.languages}
         self.scorers = Scorers(refiner)
 
@@ -66,7 +83,7 @@ class SweepDecoder:
         self, memory: AcousticMemory, language: str, options: DecodingOptions, clip: int
     ) -> Decoded:
         """See ``ClipDecoder.decode_clip``."""
-        pieces = self.pieces[language]
+        pieces, rules = self.pieces[language], self.rules.get(language, Rules())
         draft = write_draft(self.denoiser, memory, language, pieces, options, clip)
         runs = collapse_canvas(draft.decoded.canvas)
         most = options.limit(MOST_PASSES) - 1
@@ -74,9 +91,9 @@ class SweepDecoder:
             trace = trace_sweeps(draft, []) if options.trace else ()
             return replace(draft.decoded, trace=trace)
         reader = CanvasReader(self.refiner, self.scorers.of(pieces), self.refiner.prepare(memory, [language]))
-        judge = Judge(reader, Evidence.of(draft, pieces, self.rule), self.rule, memory.frame_rate)
+        judge = Judge(reader, Evidence.of(draft, pieces, rules.sweep), rules.sweep, memory.frame_rate)
         letters = self.vocabulary.word_letters
-        settler = Settler(judge, draft.text_chances, letters, self.rule, self.alternatives)
+        settler = Settler(judge, draft.text_chances, letters, rules.sweep, rules.alternatives)
         slot = draft.decoded.slot_seconds
         first = Timed(tuple(token for token, _, _ in runs), tuple(start * slot for _, start, _ in runs))
         return self._placed(settler.settle(first, most), draft, memory.frame_rate, options)
@@ -89,18 +106,18 @@ class SweepDecoder:
         size = max(len(draft.decoded.canvas), *(count_slots(each.canvas.tokens) for each in found))
         last = place_tokens(found[-1], draft.decoded, size)
         starts = find_starts(found[-1], frame_rate)
-        trace = ()
+        trace: tuple[TraceStep, ...] = ()
         if options.trace:
             trace = trace_sweeps(draft, [place_tokens(each, draft.decoded, size) for each in found])
         return replace(last, starts=starts, parallel_passes=1 + len(found), trace=trace)
 
 
 def find_starts(text: Swept, frame_rate: float) -> tuple[float, ...]:
-    """Seconds at which the tokens begin: by the last pass if it read them all, else as the sweeps had them."""
+    """Seconds at which the tokens begin: by the last pass if it read them all, else by the sweeps."""
     if text.said is not None:
         listening = torch.stack(text.said.listening)
         if len(listening) <= listening.shape[1]:
-            return tuple(frame / frame_rate for frame in find_token_starts(listening))
+            return tuple(frame / frame_rate for frame in cut_frames(listening))
     return tuple(accumulate(text.canvas.times, max))
 
 

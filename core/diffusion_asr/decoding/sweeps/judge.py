@@ -1,4 +1,4 @@
-"""One parallel pass: canvases of tokens to judgements, by Whisper's decoder and the draft's slots together."""
+"""One parallel pass: canvases to judgements, by Whisper's decoder and the draft's slots together."""
 
 from __future__ import annotations
 
@@ -27,9 +27,7 @@ _ROWS = 64  # scored at a time: a table of all would be 50 MB
 class Judge:
     """Judges canvases of one clip; ``offset`` is how far its draft runs ahead, in seconds."""
 
-    def __init__(
-        self, reader: CanvasReader, evidence: Evidence, rule: SweepRule, frame_rate: float
-    ) -> None:
+    def __init__(self, reader: CanvasReader, evidence: Evidence, rule: SweepRule, frame_rate: float) -> None:
         self.reader, self.evidence, self.rule, self.frame_rate = reader, evidence, rule, frame_rate
         self.offset: float | None = None
         self._likely: list[Tensor] = []  # columns, by block of what was scored with all pieces
@@ -67,7 +65,7 @@ class Judge:
         whole = self.reader.scorer
         own = [whole.places(list(canvas.tokens)) for canvas in canvases]
         columns = torch.cat([torch.zeros(1, dtype=torch.long), *own, *(x.flatten() for x in self._likely)])
-        columns = columns.unique()
+        columns = columns.unique()  # type: ignore[no-untyped-call]
         return whole.narrow(columns), columns
 
     def _score(self, states: Tensor, frames: Tensor, own: Tensor, ending: Tensor) -> Judgement:

@@ -15,8 +15,8 @@ from torch.nn import functional as F
 
 from diffusion_asr.decoding.causal.model import END, CausalRefiner, RefinerState
 from diffusion_asr.decoding.causal.scorer import PieceScorer
+from diffusion_asr.decoding.causal.token_times import HEADS
 from diffusion_asr.decoding.layers import PROMPT, DecoderLayer
-from diffusion_asr.decoding.sweeps.token_times import HEADS
 
 _SMOOTH = 7  # frames over which the alignment heads' weights are averaged
 

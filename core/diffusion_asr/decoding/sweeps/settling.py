@@ -99,7 +99,7 @@ class Settler:
             if round_next and (stable or left == cost or rounds or len(found) + 1 >= self.rule.sweeps):
                 copies, age, rounds = self._copies(now), 0, rounds + 1
             found.append(describe(text, now))
-            if stable and not copies or not text.tokens:
+            if (stable and not copies) or not text.tokens:
                 break
         return found
 

@@ -65,12 +65,12 @@ def test_dev_clips_of_every_language_stay_within_their_bound(asr: Recognizer) ->
 
 @pytest.mark.parametrize("clip", CLIPS, ids=lambda clip: str(clip.stem))
 def test_passes_stay_within_their_bound(asr: Recognizer, clip: Path) -> None:
-    """As recorded; a few more causal ones where a machine rounds otherwise."""
+    """As recorded; where a machine rounds otherwise, another round of alternatives may be worth its passes."""
     memory = asr.encode(torch.from_numpy(audio.read_audio(clip))[None])
     found = asr.decode(memory, clip.name[:2])[0].decoded
     recorded = GOLDEN["decoded"][f"{clip.name}, default"]["passes"]
     assert found.parallel_passes <= recorded["parallel"]
-    assert found.causal_passes <= BOUNDS["share of the recorded causal passes"] * recorded["causal"]
+    assert found.causal_passes <= recorded["causal"] + BOUNDS["causal passes of another round"]
     assert found.causal_passes <= BOUNDS["causal passes a token"] * len(read_tokens(found.canvas))
     assert found.timing_passes <= 1
 

@@ -65,7 +65,7 @@ def test_dev_clips_of_every_language_stay_within_their_bound(asr: Recognizer) ->
 
 @pytest.mark.parametrize("clip", CLIPS, ids=lambda clip: str(clip.stem))
 def test_passes_stay_within_their_bound(asr: Recognizer, clip: Path) -> None:
-    """As recorded; where a machine rounds otherwise, another round of alternatives may be worth its passes."""
+    """As recorded; where a machine rounds otherwise, a round of alternatives more."""
     memory = asr.encode(torch.from_numpy(audio.read_audio(clip))[None])
     found = asr.decode(memory, clip.name[:2])[0].decoded
     recorded = GOLDEN["decoded"][f"{clip.name}, default"]["passes"]

@@ -11,9 +11,7 @@ from safetensors.torch import save_file
 from diffusion_asr.models.packing import pack_tensors
 from recipes.letters.alphabet import Alphabet
 from recipes.letters.model import LetterCanvas
-from recipes.letters.train import fill_canvas, load_whisper_encoder
-
-WEIGHTS = "weights.safetensors"
+from recipes.letters.train import WEIGHTS, fill_canvas, load_whisper_encoder
 
 
 def export(work: Path, run: str, out: Path, hanzi: bool = False) -> None:

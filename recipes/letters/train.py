@@ -22,6 +22,7 @@ from recipes.letters.alphabet import Alphabet
 from recipes.letters.evaluate import error_rates
 from recipes.letters.model import PAIR, LetterCanvas, LowerEncoder, numbers_of
 
+WEIGHTS = "weights.safetensors"  # of an exported run
 SHARES = {"en": 1.1, "de": 1.0, "fr": 0.9, "es": 1.0, "hi": 1.1, "zh": 1.3}
 
 
@@ -206,7 +207,7 @@ def ctc(rows: Tensor, slots: Tensor, targets: Sequence[Tensor]) -> Tensor:
 
 def fill_canvas(model: LetterCanvas, folder: Path) -> None:
     """Load an exported run's weights; an output for Hanzi that was left out stays as it is."""
-    path = folder / "weights.safetensors"
+    path = folder / WEIGHTS
     missing, unexpected = model.load_state_dict(unpack_file(path, torch.float32), strict=False)
     if unexpected or any(not name.startswith("hanzi.") for name in missing):
         raise ValueError(f"{path} is of another canvas: {[*missing, *unexpected][:3]}")

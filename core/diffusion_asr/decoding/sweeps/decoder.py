@@ -8,8 +8,8 @@ not follow the length of the text.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from itertools import accumulate, pairwise
 
 import torch
@@ -34,23 +34,6 @@ from diffusion_asr.text.vocabulary import Vocabulary
 MOST_PASSES = 24  # with the draft's
 
 
-@dataclass(frozen=True)
-class Rules:
-    """How a language is swept: a property of a checkpoint, measured on dev."""
-
-    sweep: SweepRule = field(default_factory=SweepRule)
-    alternatives: AlternativesRule = field(default_factory=AlternativesRule)
-
-    @classmethod
-    def read(cls, given: Mapping[str, Mapping[str, float]]) -> Rules:
-        """From what a model's ``config.json`` says of a language: values that differ from the defaults.
-
-        Raises:
-            TypeError: A value that no rule has.
-        """
-        return cls(SweepRule(**given.get("sweep", {})), AlternativesRule(**given.get("alternatives", {})))  # type: ignore[arg-type]
-
-
 class SweepDecoder:
     """See the module's text; a ``Decoder``."""
 
@@ -59,11 +42,11 @@ class SweepDecoder:
         denoiser: CanvasDenoiser,
         refiner: CausalRefiner,
         vocabulary: Vocabulary,
-        rules: Mapping[str, Rules] | None = None,
+        rule: SweepRule | None = None,
+        alternatives: AlternativesRule | None = None,
     ) -> None:
-        """``rules`` are those of some languages; all others have the defaults."""
         self.denoiser, self.refiner, self.vocabulary = denoiser, refiner, vocabulary
-        self.rules = dict(rules or {})
+        self.rule, self.alternatives = rule or SweepRule(), alternatives or AlternativesRule()
         self.pieces = {code: torch.tensor(vocabulary.pieces_for(code)) for code in self.languages}
         self.scorers = Scorers(refiner)
 
@@ -83,7 +66,7 @@ class SweepDecoder:
         self, memory: AcousticMemory, language: str, options: DecodingOptions, clip: int
     ) -> Decoded:
         """See ``ClipDecoder.decode_clip``."""
-        pieces, rules = self.pieces[language], self.rules.get(language, Rules())
+        pieces = self.pieces[language]
         draft = write_draft(self.denoiser, memory, language, pieces, options, clip)
         runs = collapse_canvas(draft.decoded.canvas)
         most = options.limit(MOST_PASSES) - 1
@@ -91,9 +74,9 @@ class SweepDecoder:
             trace = trace_sweeps(draft, []) if options.trace else ()
             return replace(draft.decoded, trace=trace)
         reader = CanvasReader(self.refiner, self.scorers.of(pieces), self.refiner.prepare(memory, [language]))
-        judge = Judge(reader, Evidence.of(draft, pieces, rules.sweep), rules.sweep, memory.frame_rate)
+        judge = Judge(reader, Evidence.of(draft, pieces, self.rule), self.rule, memory.frame_rate)
         letters = self.vocabulary.word_letters
-        settler = Settler(judge, draft.text_chances, letters, rules.sweep, rules.alternatives)
+        settler = Settler(judge, draft.text_chances, letters, self.rule, self.alternatives)
         slot = draft.decoded.slot_seconds
         first = Timed(tuple(token for token, _, _ in runs), tuple(start * slot for _, start, _ in runs))
         return self._placed(settler.settle(first, most), draft, memory.frame_rate, options)

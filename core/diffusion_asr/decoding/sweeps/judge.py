@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -50,7 +51,7 @@ class Judge:
         frames = torch.cat([reading.frames for reading in readings])
         blocks = zip(*(torch.split(x, _ROWS) for x in (states, frames, tokens, ending)), strict=True)
         whole = join_judgements([self._score(*block) for block in blocks])
-        whole = whole.with_listening(list(listening))
+        whole = replace(whole, listening=list(listening))
         found, first = [], 0
         for size in sizes:
             found.append(whole.cut(first, first + size))

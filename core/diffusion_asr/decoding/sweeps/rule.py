@@ -9,7 +9,7 @@ So passes follow the longest burst of errors, not the length of the text.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -98,10 +98,6 @@ class Judgement:
         """With ``other`` for the places from ``first`` to ``end``."""
         pairs = zip(self._columns, other._columns, strict=True)
         return Judgement(*([*mine[:first], *theirs, *mine[end:]] for mine, theirs in pairs))
-
-    def with_listening(self, listening: list[Tensor]) -> Judgement:
-        """The same with another ``listening``."""
-        return replace(self, listening=listening)
 
 
 def join_judgements(parts: Sequence[Judgement]) -> Judgement:

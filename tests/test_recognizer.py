@@ -157,7 +157,17 @@ def test_detected_languages_are_probabilities(asr: Recognizer) -> None:
         assert [h.language for h in found] == best
 
 
-@pytest.mark.parametrize("language", ["xx", "EN", "", ["en", "xx"], ["en"], ["en", "de", "fr"], []])
+def test_a_language_has_many_names(asr: Recognizer) -> None:
+    memory = asr.encode(torch.from_numpy(noise(1.0))[None].repeat(2, 1))
+    assert asr.choose_languages(memory, "German") == ["de", "de"]
+    assert asr.choose_languages(memory, ["zh-CN", "<|hi|>"]) == ["zh", "hi"]
+    detected, told = asr.choose_languages(memory, [None, "French"])
+    assert detected in LANGUAGES
+    assert told == "fr"
+    assert {s.language for s in asr.transcribe(noise(1.0), language="es-MX").segments} <= {"es"}
+
+
+@pytest.mark.parametrize("language", ["xx", "", "english-", ["en", "xx"], ["en"], ["en", "de", "fr"], []])
 def test_wrong_languages_are_refused(asr: Recognizer, language: Any) -> None:
     with pytest.raises(LanguageError):
         asr.decode(asr.encode(*clips(0.1, 0.2)), language)

@@ -16,7 +16,6 @@ from diffusion_asr.audio import files as audio
 from diffusion_asr.audio.speech import SpeechDetector
 from diffusion_asr.audio.windows import Detector, WindowOptions, pack_windows
 from diffusion_asr.decoding.decoder import (
-    AUTO,
     UNDETERMINED,
     Decoded,
     DecodingOptions,
@@ -24,6 +23,7 @@ from diffusion_asr.decoding.decoder import (
 )
 from diffusion_asr.decoding.words import build_words
 from diffusion_asr.errors import LanguageError
+from diffusion_asr.languages import find_language
 from diffusion_asr.loading import load_model
 from diffusion_asr.models.parts import Parts
 from diffusion_asr.process_memory import trim_heap
@@ -127,13 +127,12 @@ class Recognizer:
         given = [language] * len(memory) if language is None or isinstance(language, str) else list(language)
         if len(given) != len(memory):
             raise LanguageError(f"{len(given)} languages for {len(memory)} clips; give one, or one for each")
-        for code in given:
-            self.check_language(code)
-        if all(code not in (None, AUTO) for code in given):
-            return [str(code) for code in given]
+        codes = [self.check_language(code) for code in given]
+        told = [code for code in codes if code is not None]
+        if len(told) == len(codes):
+            return told
         likely = (max(p, key=lambda k: p[k], default=UNDETERMINED) for p in self.detect_language(memory))
-        pairs = zip(given, likely, strict=True)
-        return [found if code in (None, AUTO) else str(code) for code, found in pairs]
+        return [code or found for code, found in zip(codes, likely, strict=True)]
 
     def decode(
         self,
@@ -146,7 +145,8 @@ class Recognizer:
 
         Args:
             memory: What ``encode`` returned.
-            language: One code for all clips or one for each; None (or "auto") detects it.
+            language: One for all clips or one for each, as a code, name or tag (``de``, ``German``,
+                ``de-DE``); None (or "auto") detects it.
             options: How.
             changes: Fields of ``DecodingOptions`` by name, on top of ``options``: ``steps=4``.
 
@@ -179,7 +179,7 @@ class Recognizer:
 
         Args:
             source: A path, or samples (samples,) or (channels, samples).
-            language: A code; None or "auto" detects it for each window.
+            language: A code, name or tag; None or "auto" detects it for each window.
             options: As in ``decode``.
             sample_rate: Of ``source`` if it is samples.
             progress: Called as windows are finished.
@@ -192,7 +192,7 @@ class Recognizer:
             TypeError: See ``decode``.
             ValueError: See ``decode``.
         """
-        self.check_language(language)
+        language = self.check_language(language)
         options = (options or DecodingOptions()).changed(**changes)  # wrong ones: before anything is read
         if on_hypothesis is not None:
             options = options.changed(trace=True)
@@ -212,21 +212,18 @@ class Recognizer:
             progress(clock.seconds, clock.seconds)
         return Transcript(tuple(segments), duration=round(clock.seconds, 3), source=name)
 
-    def check_language(self, code: str | None) -> None:
-        """Raise ``LanguageError`` unless ``code`` is a known language, "auto" or None."""
-        check_language_code(code, self.languages)
+    def check_language(self, language: str | None) -> str | None:
+        """The model's code for a language's code, name or tag; None for None and "auto".
+
+        Raises:
+            LanguageError: The model does not know it.
+        """
+        return find_language(language, self.languages)
 
     def _hypothesis(self, clip: Decoded, language: str, seconds: float) -> Hypothesis:
         words = build_words(clip, seconds, self.parts.vocabulary, self.parts.calibration)
         sure = [w.confidence for w in words if w.confidence is not None]
         return Hypothesis(join_words(words), words, language, sum(sure) / len(sure) if sure else 0.0, clip)
-
-
-def check_language_code(code: str | None, languages: Sequence[str]) -> None:
-    """Raise ``LanguageError`` unless ``code`` is one of a model's ``languages``, "auto" or None."""
-    if code not in (None, AUTO, *languages):
-        known = ", ".join(languages)
-        raise LanguageError(f"unknown language {code!r}; this model knows {known}, or auto to detect")
 
 
 class _Clock:

@@ -70,7 +70,7 @@ def test_help_has_examples(command: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--language", "xx"], "choose one of auto, en, de, fr, es, hi, zh"),
+        (["--language", "xx"], "this model knows en, de, fr, es, hi, zh, or auto"),
         (["--format", "doc"], "unknown format 'doc'; choose from txt, json"),
         (["--format", ","], "no format given"),
         (["--format", "txt,json"], "give --output-dir to write several"),
@@ -142,6 +142,13 @@ def test_options_arrive(fake: Fake, files: Callable[..., list[str]]) -> None:
     assert call["language"] == "de"
     assert call["options"] == DecodingOptions(steps=5, start="noise", seed=7)
     assert fake.models == ["canvas-base"]
+
+
+@pytest.mark.parametrize("name", ["German", "de-DE", "<|de|>", "DE"])
+def test_a_language_has_many_names(name: str, fake: Fake, files: Callable[..., list[str]]) -> None:
+    assert run("transcribe", *files("de.wav"), "--language", name).exit_code == 0
+    assert run("transcribe", "de.wav", "--model", "mine", "--language", name).exit_code == 0
+    assert [call["language"] for call in fake.calls] == ["de", "de"]
 
 
 def test_defaults(fake: Fake, files: Callable[..., list[str]]) -> None:

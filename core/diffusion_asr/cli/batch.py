@@ -49,6 +49,7 @@ class Batch:
     sink: Sink
     settings: Settings
     failures: list[tuple[Path, Exception]] = field(default_factory=list)
+    language: str | None = None  # its code, once the model is there
     done: int = 0
 
     def run(self) -> None:
@@ -94,7 +95,7 @@ class Batch:
                 torch.set_num_threads(self.settings.threads)
             recognizer = Recognizer.from_pretrained(self.settings.model)
         try:
-            recognizer.check_language(self.settings.language)
+            self.language = recognizer.check_language(self.settings.language)
         except LanguageError as error:
             raise typer.BadParameter(str(error), param_hint="--language") from error
         return recognizer
@@ -125,7 +126,7 @@ class Batch:
             watched = is_terminal() and not settings.decoding.trace
             return recognizer.transcribe(
                 file,
-                language=settings.language,
+                language=self.language,
                 options=settings.decoding,
                 progress=stack.enter_context(progress_bar(file, number, files)) if watched else None,
                 on_hypothesis=_tracer(file, recognizer) if settings.decoding.trace else None,

@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from diffusion_asr.cli.plan import (
-    AUTO,
     DEFAULT_MODEL,
     check_inputs,
     check_language,
@@ -29,6 +28,7 @@ from diffusion_asr.cli.transcribe import (
     Threads,
 )
 from diffusion_asr.decoding.options import DecodingOptions
+from diffusion_asr.languages import AUTO
 
 _SPEAKERS = "Speakers"
 

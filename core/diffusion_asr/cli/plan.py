@@ -10,11 +10,10 @@ import typer
 
 from diffusion_asr import formats
 from diffusion_asr.cli.sinks import FolderSink, Sink, StdoutSink
-from diffusion_asr.errors import FormatError
-from diffusion_asr.languages import LANGUAGES
+from diffusion_asr.errors import FormatError, LanguageError
+from diffusion_asr.languages import find_language
 from diffusion_asr.transcript import Transcript
 
-AUTO = "auto"
 DEFAULT_MODEL = "canvas-base"
 _SHOWN = 5  # files named in one message
 
@@ -33,16 +32,18 @@ def check_inputs(files: Sequence[Path]) -> None:
             raise _wrong(f"{file} is a folder; {remedy}", "FILES")
 
 
-def check_language(code: str, model: str) -> str | None:
-    """The code in lower case, None for auto; a model of the user's own is asked later.
+def check_language(given: str, model: str) -> str | None:
+    """The language's code, None for auto; a model of the user's own is asked later.
 
     Raises:
         typer.BadParameter: A language that the embedded model does not know.
     """
-    code = code.strip().lower()
-    if model == DEFAULT_MODEL and code not in (AUTO, *LANGUAGES):
-        raise _wrong(f"unknown language {code!r}; choose one of {AUTO}, {', '.join(LANGUAGES)}", "--language")
-    return None if code == AUTO else code
+    if model != DEFAULT_MODEL:
+        return given
+    try:
+        return find_language(given)
+    except LanguageError as error:
+        raise _wrong(str(error), "--language") from error
 
 
 def parse_formats(given: Sequence[str]) -> list[str]:

@@ -11,7 +11,6 @@ import typer
 
 from diffusion_asr.cli.batch import Batch, Settings
 from diffusion_asr.cli.plan import (
-    AUTO,
     DEFAULT_MODEL,
     check_inputs,
     check_language,
@@ -21,7 +20,7 @@ from diffusion_asr.cli.plan import (
 from diffusion_asr.cli.report import expected_errors
 from diffusion_asr.decoding.options import DecodingOptions
 from diffusion_asr.formats import FORMATS
-from diffusion_asr.languages import LANGUAGES
+from diffusion_asr.languages import AUTO, LANGUAGES
 
 _DECODING = "Decoding"
 _MACHINE = "Machine"
@@ -47,7 +46,13 @@ def _between(low: int, high: int) -> Callable[[int | None], int | None]:
 
 Files = Annotated[list[Path], typer.Argument(metavar="FILES", show_default=False, help="Sound files.")]
 Language = Annotated[
-    str, typer.Option("--language", "-l", metavar="CODE", help=f"{AUTO} or {', '.join(LANGUAGES)}.")
+    str,
+    typer.Option(
+        "--language",
+        "-l",
+        metavar="NAME",
+        help=f"{AUTO}, or one of {', '.join(LANGUAGES)} by code, name or tag: de, German, de-DE.",
+    ),
 ]
 Formats = Annotated[
     list[str],

@@ -13,8 +13,9 @@ from typing import Literal, Protocol
 from torch import Tensor
 
 from diffusion_asr.acoustics.encoder import AcousticMemory
-from diffusion_asr.decoding.options import AUTO, DecodingOptions, Start
+from diffusion_asr.decoding.options import DecodingOptions, Start
 from diffusion_asr.errors import LanguageError
+from diffusion_asr.languages import AUTO
 from diffusion_asr.transcript import Word
 
 __all__ = [

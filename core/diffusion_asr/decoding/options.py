@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 Start = Literal["null", "noise"]
 STARTS: tuple[Start, ...] = ("null", "noise")
-AUTO = "auto"  # a language that is to be detected
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

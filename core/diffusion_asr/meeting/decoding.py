@@ -10,7 +10,7 @@ import torch
 from diffusion_asr.audio.files import SAMPLE_RATE
 from diffusion_asr.audio.windows import Window
 from diffusion_asr.decoding.canvas import read_tokens
-from diffusion_asr.decoding.decoder import AUTO, DecodingOptions, Hypothesis
+from diffusion_asr.decoding.decoder import DecodingOptions, Hypothesis
 from diffusion_asr.meeting.attribution import Turn, TurnIndex
 from diffusion_asr.meeting.journal import DecodedPiece
 from diffusion_asr.meeting.result import SegmentTrace
@@ -66,7 +66,7 @@ class PieceDecoder:
     """A recogniser with the options of a meeting."""
 
     def __init__(self, recognizer: Recognizer, language: str | None, options: DecodingOptions) -> None:
-        self._recognizer, self._language = recognizer, None if language == AUTO else language
+        self._recognizer, self._language = recognizer, recognizer.check_language(language)
         self._options = options
 
     def decode(self, piece: Piece) -> DecodedPiece:

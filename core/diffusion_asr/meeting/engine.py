@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -54,7 +54,7 @@ class MeetingOptions:
     """How to transcribe a meeting.
 
     Attributes:
-        language: A code; None or "auto" detects it window by window (cut-first: turn by turn).
+        language: A code, name or tag; None or "auto" detects it window by window (cut-first: turn by turn).
         speakers: What is known about how many people speak.
         order: "decode-first" or "cut-first".
         channels_as_speakers: Every channel is one speaker; nothing is diarized.
@@ -119,7 +119,7 @@ def transcribe_meeting(
     options = options or MeetingOptions()
     _check_wishes(diarizer, options)
     model = LazyRecognizer(recognizer)
-    model.check_language(options.language)
+    options = replace(options, language=model.check_language(options.language))
     with open_recording(source, sample_rate, options.channels_as_speakers) as recording:
         run = _Run(recording, model, _chosen(diarizer, recording, options), options, stage or _silent)
         journal = Journal(

@@ -12,9 +12,10 @@ import torch
 
 from diffusion_asr.audio.speech import SpeechDetector
 from diffusion_asr.audio.windows import Detector
+from diffusion_asr.languages import find_language
 from diffusion_asr.loading import is_adapter
 from diffusion_asr.models.folder import find_model, hash_file, load_config
-from diffusion_asr.recognizer import Recognizer, check_language_code
+from diffusion_asr.recognizer import Recognizer
 
 
 class LazyRecognizer:
@@ -41,12 +42,11 @@ class LazyRecognizer:
         """What finds speech: the recogniser's, if it is there already."""
         return self._given.detector if isinstance(self._given, Recognizer) else SpeechDetector()
 
-    def check_language(self, code: str | None) -> None:
-        """Raise ``LanguageError`` as ``Recognizer.check_language`` does, if possible without loading."""
+    def check_language(self, language: str | None) -> str | None:
+        """The code, as ``Recognizer.check_language`` finds it, if possible without loading."""
         if "denoiser" in self._config:
-            check_language_code(code, self._config["denoiser"].get("languages", ()))
-        else:
-            self.recognizer.check_language(code)
+            return find_language(language, self._config["denoiser"].get("languages", ()))
+        return self.recognizer.check_language(language)
 
     @property
     def digest(self) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffusion_asr.errors import LanguageError, ModelError
-from diffusion_asr.languages import LANGUAGES, is_spaced, is_syllabic
+from diffusion_asr.languages import LANGUAGES, find_language, is_spaced, is_syllabic
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -150,7 +150,7 @@ class Vocabulary:
             LanguageError: For a language that is not one of the six.
             ModelError: The file with Whisper's merges, which is read here unless it has been, is gone.
         """
-        if language not in LANGUAGES:
+        if find_language(language) is None:
             raise LanguageError(f"unknown language {language!r}; known: {', '.join(LANGUAGES)}")
         text = " ".join(unicodedata.normalize("NFC", text).split())
         if not text:

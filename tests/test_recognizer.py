@@ -157,6 +157,25 @@ def test_detected_languages_are_probabilities(asr: Recognizer) -> None:
         assert [h.language for h in found] == best
 
 
+def test_windows_come_as_they_are_done_and_known_ones_are_not_decoded_again(
+    asr: Recognizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: dict[tuple[float, float], tuple[Any, ...]] = {}
+    sound = noise(65.0)
+    whole = asr.transcribe(
+        sound, on_window=lambda start, end, segments: done.update({(start, end): segments})
+    )
+    assert len(done) == 3
+    assert [segment for segments in done.values() for segment in segments] == list(whole.segments)
+    first, *_ = done
+    decoded: list[float] = []
+    again = asr.transcribe(
+        sound, known={first: done[first]}, on_hypothesis=lambda start, _: decoded.append(start)
+    )
+    assert again == whole
+    assert decoded == [start for start, _ in done][1:]
+
+
 def test_a_language_has_many_names(asr: Recognizer) -> None:
     memory = asr.encode(torch.from_numpy(noise(1.0))[None].repeat(2, 1))
     assert asr.choose_languages(memory, "German") == ["de", "de"]

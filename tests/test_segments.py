@@ -23,12 +23,13 @@ def texts(*words: tuple[str, float, float]) -> list[str]:
     return [segment.text for segment in cut_segments(WINDOW, hypothesis(*words))]
 
 
-def test_a_long_pause_parts_and_a_sentence_ends_at_a_short_one() -> None:
+def test_a_long_pause_parts_and_a_sentence_needs_none() -> None:
     assert texts(("a", 0.0, 1.0), ("b", 1.9, 2.0)) == ["a b"]
     assert texts(("a", 0.0, 1.0), ("b", 2.1, 2.3)) == ["a", "b"]
-    assert texts(("a.", 0.0, 1.0), ("b", 1.1, 2.0)) == ["a. b"]
     for end in (".", "?", "!", "。", "？", "！", "।", "…"):
+        assert texts((f"so{end}", 0.0, 1.0), ("B", 1.0, 2.0)) == [f"so{end}", "B"]
         assert texts((f"a{end}", 0.0, 1.0), ("b", 1.3, 2.0)) == [f"a{end}", "b"]
+    assert texts(("z.B.", 0.0, 1.0), ("b", 1.0, 2.0)) == ["z.B. b"]
     assert texts() == []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -65,6 +66,16 @@ def find_language(given: str | None, known: Sequence[str] = LANGUAGES) -> str | 
 def is_spaced(language: str | None) -> bool:
     """Whether words stand apart by spaces; a language that is not known here is taken to do so."""
     return language is None or _read_language(language) not in _UNSPACED
+
+
+def is_han(text: str) -> bool:
+    """Whether it begins with a Hanzi."""
+    return bool(text) and "\u3400" <= text[0] <= "\u9fff"
+
+
+def is_wide(letter: str) -> bool:
+    """Whether a letter is as wide as a Hanzi: full-width marks, kana."""
+    return unicodedata.east_asian_width(letter) in "WF"
 
 
 def is_syllabic(language: str | None) -> bool:

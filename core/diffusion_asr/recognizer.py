@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -42,6 +42,14 @@ class Progress(Protocol):
 
     def __call__(self, done: float, total: float) -> None:
         """Work has come as far as ``done`` of ``total`` seconds."""
+        ...
+
+
+class WindowDone(Protocol):
+    """Called with a window's start and end in seconds, and what was said in it."""
+
+    def __call__(self, start: float, end: float, segments: tuple[Segment, ...]) -> None:
+        """The window is decoded."""
         ...
 
 
@@ -170,6 +178,8 @@ class Recognizer:
         sample_rate: int = audio.SAMPLE_RATE,
         progress: Progress | None = None,
         on_hypothesis: Callable[[float, Hypothesis], None] | None = None,
+        on_window: WindowDone | None = None,
+        known: Mapping[tuple[float, float], Sequence[Segment]] | None = None,
         **changes: Any,
     ) -> Transcript:
         """Transcribe a recording of any length.
@@ -184,6 +194,8 @@ class Recognizer:
             sample_rate: Of ``source`` if it is samples.
             progress: Called as windows are finished.
             on_hypothesis: Called with each window's start in seconds and its hypothesis, with a trace.
+            on_window: Called with the segments of each window as soon as it is decoded.
+            known: Segments of windows that were decoded before, by start and end: not decoded again.
             changes: As in ``decode``.
 
         Raises:
@@ -200,11 +212,16 @@ class Recognizer:
         clock = _Clock(blocks)
         segments: list[Segment] = []
         for window in pack_windows(clock, self.detector, WindowOptions()):
-            memory = self.encode(torch.from_numpy(window.samples)[None])
-            (hypothesis,) = self.decode(memory, language, options)
-            if on_hypothesis is not None:
-                on_hypothesis(window.start, hypothesis)
-            segments += cut_segments(window, hypothesis)
+            found = (known or {}).get((window.start, window.end))
+            if found is None:
+                memory = self.encode(torch.from_numpy(window.samples)[None])
+                (hypothesis,) = self.decode(memory, language, options)
+                if on_hypothesis is not None:
+                    on_hypothesis(window.start, hypothesis)
+                found = cut_segments(window, hypothesis)
+            if on_window is not None:
+                on_window(window.start, window.end, tuple(found))
+            segments += found
             trim_heap()
             if progress is not None:
                 progress(window.end, max(total, window.end))

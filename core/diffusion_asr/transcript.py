@@ -5,7 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from diffusion_asr.languages import is_spaced
+from diffusion_asr.languages import is_spaced, is_wide
+
+
+def join_lines(text: str) -> str:
+    """A text without line ends: a space for each, but none between wide letters such as Hanzi."""
+    joined, *others = text.splitlines() or [""]
+    for line in filter(None, map(str.strip, others)):
+        glued = not joined or (is_wide(joined[-1]) and is_wide(line[0]))
+        joined = joined.rstrip() + line if glued else f"{joined.rstrip()} {line}"
+    return joined
+
+
+def _are_glued(text: str, line: str, language: str | None) -> bool:
+    """Whether no space stands between two texts; in an unknown language, only between wide letters."""
+    wide = (is_wide(text[-1]), is_wide(line[0]))
+    return all(wide) if language is None else any(wide) and not is_spaced(language)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +70,11 @@ class Transcript:
     @property
     def text(self) -> str:
         """The whole text on one line; a space between segments unless the script has none."""
-        pieces: list[str] = []
+        text = ""
         for segment in self.segments:
-            if pieces and segment.text and is_spaced(segment.language):
-                pieces.append(" ")
-            pieces.append(segment.text)
-        return "".join(pieces).strip()
+            line = join_lines(segment.text)
+            text += line if not text or not line or _are_glued(text, line, segment.language) else f" {line}"
+        return text.strip()
 
     @property
     def language(self) -> str | None:

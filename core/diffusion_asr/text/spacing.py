@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import unicodedata
-
+from diffusion_asr.languages import is_han, is_wide
 from diffusion_asr.transcript import Word
 
-
-def is_han(text: str) -> bool:
-    """Whether it begins with a Hanzi."""
-    return bool(text) and "\u3400" <= text[0] <= "\u9fff"
+__all__ = ["is_han", "is_wide", "join_words"]
 
 
 def join_words(words: tuple[Word, ...]) -> str:
@@ -20,8 +16,3 @@ def join_words(words: tuple[Word, ...]) -> str:
         text += word.text if glued else " " + word.text
         before = word.text
     return text
-
-
-def is_wide(letter: str) -> bool:
-    """Whether a letter is as wide as a Hanzi: full-width marks, kana."""
-    return unicodedata.east_asian_width(letter) in "WF"

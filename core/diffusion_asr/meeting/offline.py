@@ -1,7 +1,9 @@
 """The pyannote adapter's offline diarization, in a process whose memory is free again when it is done.
 
 pyannote.audio and what it imports take half a gigabyte, which would stay while the meeting is decoded. The
-child reads samples from a raw file and writes one JSON object a line: stages, then turns or an error.
+child gets the samples through its stdin and writes one JSON object a line: stages, then turns or an error.
+Its stdin stays open until its parent is done with it; when it ends, however the parent died, so does the
+child. Neither keeps a file that has a name, so nothing is left behind.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import sys
 import tempfile
 from collections.abc import Iterable
 from contextlib import suppress
-from pathlib import Path
+from threading import Thread
 from typing import IO, Any
 
 import numpy as np
@@ -27,7 +29,7 @@ from diffusion_asr.meeting.recording import release_pages
 from diffusion_asr.toolkits import DISTRIBUTION, list_adapters
 
 ADAPTER = "pyannote"  # its module has ``meeting_diarizer()``
-_PIECE = 1 << 20  # samples written at a time
+_PIECE = 1 << 20  # samples, and bytes, that go through the pipe at a time
 
 
 class OfflineDiarizer:
@@ -45,36 +47,25 @@ class OfflineDiarizer:
         """
         import torch
 
-        with tempfile.TemporaryDirectory(prefix="diffusion-asr-") as folder:
-            raw, complaints = Path(folder) / "samples.f32", Path(folder) / "stderr"
-            with raw.open("wb") as file:
-                for first in range(0, len(samples), _PIECE):
-                    file.write(np.ascontiguousarray(samples[first : first + _PIECE]).data)
-            known = json.dumps([count.exactly, count.at_least, count.at_most])
-            command = [
-                sys.executable,
-                "-m",
-                __name__,
-                self._module,
-                str(raw),
-                known,
-                str(torch.get_num_threads()),
-            ]
-            environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-            with (
-                complaints.open("wb") as errors,
-                subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, env=environment) as child,
-            ):
-                assert child.stdout is not None
-                try:
-                    found = _followed(child.stdout, stage)
-                finally:
-                    child.kill()
+        known = json.dumps([count.exactly, count.at_least, count.at_most])
+        arguments = (self._module, str(len(samples)), known, str(torch.get_num_threads()))
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        with (
+            tempfile.TemporaryFile(prefix="diffusion-asr-") as complaints,
+            subprocess.Popen(
+                [sys.executable, "-m", __name__, *arguments],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=complaints, env=environment,
+            ) as child,
+        ):  # fmt: skip
+            assert child.stdin is not None
+            assert child.stdout is not None
+            try:
+                _send(child.stdin, samples)
+                found = _followed(child.stdout, stage)
+            finally:
+                child.kill()
             if found is None:
-                last = complaints.read_text(errors="replace").strip().splitlines()[-1:]
-                raise DiarizationError(
-                    f"finding out who speaks failed: {' '.join(last) or 'the process died'}"
-                )
+                raise DiarizationError(f"finding out who speaks failed: {_last_line(complaints)}")
             return found
 
 
@@ -94,6 +85,15 @@ def make_offline_diarizer() -> OfflineDiarizer:
     return OfflineDiarizer(found.module, f"{found.toolkit} {found.version} offline")
 
 
+def _send(pipe: IO[bytes], samples: Samples) -> None:
+    """Hands over the samples; a child that has died says why on its stderr."""
+    with suppress(BrokenPipeError):
+        for first in range(0, len(samples), _PIECE):
+            left = memoryview(np.ascontiguousarray(samples[first : first + _PIECE])).cast("B")
+            while left:  # past the pipe's buffer, which would complain once more when it is closed
+                left = left[os.write(pipe.fileno(), left) :]
+
+
 def _followed(lines: Iterable[bytes], stage: Stage) -> Diarization | None:
     for line in lines:
         told = json.loads(line)
@@ -106,29 +106,56 @@ def _followed(lines: Iterable[bytes], stage: Stage) -> Diarization | None:
     return None
 
 
-def _main(module: str, raw: str, known: str, threads: str) -> None:
-    """What the child does."""
+def _last_line(complaints: IO[bytes]) -> str:
+    complaints.seek(0)
+    lines = complaints.read().decode(errors="replace").strip().splitlines()
+    return lines[-1] if lines else "the process died"
+
+
+# --- what the child does ---------------------------------------------------------------------------------
+
+
+def _main(module: str, length: str, known: str, threads: str) -> None:
     told = os.fdopen(os.dup(1), "w")  # pyannote prints; what it prints is not for our reader
     os.dup2(2, 1)
-    # pyannote imports NeMo wherever it is installed, only to know that it could: 200 MB and ten seconds.
-    sys.modules["nemo"] = None  # type: ignore[assignment]
-    import torch
+    with tempfile.TemporaryFile(prefix="diffusion-asr-") as file:
+        samples = _receive(file, int(length))
+        Thread(target=_die_with_parent, daemon=True).start()
+        # pyannote imports NeMo wherever it is installed, only to know that it could: 200 MB and ten seconds.
+        sys.modules["nemo"] = None  # type: ignore[assignment]
+        import torch
 
-    torch.set_num_threads(int(threads))
-    try:
-        found = _diarized(module, Path(raw), SpeakerCount(*json.loads(known)), told)
-    except DiffusionASRError as error:
-        _tell(told, {"error": str(error)})
-        return
+        torch.set_num_threads(int(threads))
+        try:
+            found = _diarized(module, samples, SpeakerCount(*json.loads(known)), told)
+        except DiffusionASRError as error:
+            _tell(told, {"error": str(error)})
+            return
     views = {"turns": found.turns, "exclusive": found.exclusive or ()}
     _tell(told, {name: [[t.start, t.end, t.speaker] for t in view] for name, view in views.items()})
 
 
-def _diarized(module: str, raw: Path, count: SpeakerCount, told: IO[str]) -> Diarization:
-    samples = np.memmap(raw, np.float32, "c")  # torch wants memory that can be written to; nothing is
-    with suppress(OSError):  # where a mapped file can go, nothing is left behind if the parent is killed
-        raw.unlink()
+def _receive(file: IO[bytes], length: int) -> Samples:
+    """The samples from stdin, in a file that is mapped into memory."""
+    left = 4 * length
+    while left:
+        piece = os.read(0, min(left, _PIECE))
+        if not piece:
+            raise SystemExit("the recording was cut off")  # the parent is gone
+        file.write(piece)
+        left -= len(piece)
+    file.flush()
+    # "c": torch wants memory that can be written to; nothing is
+    return np.memmap(file, np.float32, "c", shape=(length,)) if length else np.zeros(0, np.float32)
 
+
+def _die_with_parent() -> None:
+    """Waits for the end of stdin, which the parent never writes to again: not for its signals alone."""
+    os.read(0, 1)
+    os._exit(1)
+
+
+def _diarized(module: str, samples: Samples, count: SpeakerCount, told: IO[str]) -> Diarization:
     def stage(name: str, done: float, total: float, /) -> None:
         _tell(told, {"stage": [name, float(done), float(total)]})
         release_pages(samples)

@@ -38,7 +38,8 @@ PARENT = """
 import numpy as np
 from diffusion_asr.meeting import SpeakerCount
 from diffusion_asr.meeting.offline import OfflineDiarizer
-OfflineDiarizer("toy_diarizer", "toy").diarize(np.ones(3_000_000, np.float32), SpeakerCount(), lambda *_: None)
+samples = np.ones(3_000_000, np.float32)
+OfflineDiarizer("toy_diarizer", "toy").diarize(samples, SpeakerCount(), lambda *_: None)
 """
 
 

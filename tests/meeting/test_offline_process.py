@@ -80,7 +80,9 @@ def test_a_killed_parent_leaves_neither_the_child_nor_its_samples(number: str, t
         "TMPDIR": str(temporary),
     }
     with (
-        subprocess.Popen([sys.executable, "-c", PARENT], env=environment, stderr=subprocess.DEVNULL) as parent,
+        subprocess.Popen(
+            [sys.executable, "-c", PARENT], env=environment, stderr=subprocess.DEVNULL
+        ) as parent,
         alive.open("rb", buffering=0) as pipe,
     ):
         assert pipe.read(9) == b"listening"

@@ -147,9 +147,9 @@ class Journal:
             note(f"{path}: the state of a run with another {', '.join(changed)}; starting from the beginning")
             return 0
         try:
-            for line, until in lines:
+            for line, whole in lines:
                 self._take(line)
-                length = until
+                length = whole
         except (FormatError, RecursionError) as error:
             self.diarization, self.pieces = None, {}
             note(f"{path}: the state of the run is damaged ({error}); starting from the beginning")
@@ -216,10 +216,10 @@ def _replaced(path: Path, old: IO[bytes] | None, header: bytes) -> IO[bytes]:
     """A new state with its header, in the place of the old one; locked."""
     temporary = path.with_name(f".{secrets.token_hex(6)}.tmp")
     try:
-        with temporary.open("xb") as file:
-            file.write(header)
-            file.flush()
-            os.fsync(file.fileno())
+        with temporary.open("xb") as new:
+            new.write(header)
+            new.flush()
+            os.fsync(new.fileno())
         if old is not None:
             old.close()  # some systems move nothing over an open file
         temporary.replace(path)  # also over a link: it is replaced, not what it points to

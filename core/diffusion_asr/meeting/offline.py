@@ -89,7 +89,7 @@ def _send(pipe: IO[bytes], samples: Samples) -> None:
     """Hands over the samples; a child that has died says why on its stderr."""
     with suppress(BrokenPipeError):
         for first in range(0, len(samples), _PIECE):
-            left = memoryview(np.ascontiguousarray(samples[first : first + _PIECE])).cast("B")
+            left = np.ascontiguousarray(samples[first : first + _PIECE]).data.cast("B")
             while left:  # past the pipe's buffer, which would complain once more when it is closed
                 left = left[os.write(pipe.fileno(), left) :]
 

@@ -20,6 +20,7 @@ import torch
 from diffusion_asr import Recognizer
 from diffusion_asr.audio import files as audio
 from diffusion_asr.decoding.canvas import read_tokens
+from diffusion_asr.decoding.options import Start
 from diffusion_asr.models.folder import EMBEDDED
 from recipes.embedded.evaluate import Clip, dev_clips, run
 from tests.support.golden import CLIPS, RECORD
@@ -54,6 +55,22 @@ def test_fixture_clips_stay_within_their_bound(asr: Recognizer, start: str) -> N
     scores, _ = run(fixtures(), lambda c: asr.transcribe(c.samples, language=c.lang, start=start).text)
     for lang in ("en", "de"):
         assert scores[lang].rate <= BOUNDS["fixtures"][lang], lang
+
+
+@pytest.mark.parametrize("start", ["null", "noise"])
+def test_eight_parallel_passes_write_the_fixture_clips(asr: Recognizer, start: Start) -> None:
+    clips, found = fixtures(), []
+
+    def recognise(clip: Clip) -> str:
+        memory = asr.encode(torch.from_numpy(clip.samples)[None])
+        (one,) = asr.decode(memory, clip.lang, steps=8, start=start)
+        found.append(one.decoded)
+        return one.text
+
+    scores, _ = run(clips, recognise)
+    assert all(one.causal_passes == one.timing_passes == 0 and one.passes <= 8 for one in found)
+    for lang in ("en", "de"):
+        assert scores[lang].rate <= BOUNDS["fixtures, 8 steps"][lang], lang
 
 
 @pytest.mark.skipif(not (SHARED / "data/speech/manifest.jsonl").is_file(), reason="no shared dev speech")

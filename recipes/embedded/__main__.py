@@ -228,7 +228,7 @@ def evaluate(
     threads: int = 2,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here too.")] = None,
     steps: Annotated[str, typer.Option(help="From null only, at most so many passes: '4,8'.")] = "",
-    sweeps: Annotated[bool, typer.Option(help="With the next decoder, time-anchored sweeps.")] = False,
+    verify: Annotated[bool | None, typer.Option(help="As the command line's --verify.")] = None,
 ) -> None:
     """Error rates by language, start and step count, beside Whisper base greedy on the same clips."""
     from recipes.embedded.evaluate import SETTINGS
@@ -236,7 +236,7 @@ def evaluate(
 
     asked = tuple(("null", int(count)) for count in steps.split(",")) if steps else SETTINGS
     settings = (("null", None),) if settled else asked
-    typer.echo(run(work, shared, model, most or None, threads, settings, json_file, sweeps))
+    typer.echo(run(work, shared, model, most or None, threads, settings, json_file, verify))
 
 
 if __name__ == "__main__":

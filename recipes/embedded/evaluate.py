@@ -10,7 +10,7 @@ import json
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ import numpy as np
 
 from diffusion_asr.audio import files as audio
 from diffusion_asr.decoding.options import DecodingOptions, Start
-from diffusion_asr.errors import ModelError
 from diffusion_asr.text.normalise import convert_to_simplified, normalise_basic
 
 CHARACTER = ("hi", "zh")
@@ -155,7 +154,7 @@ class Passes:
         )
 
 
-def passes(recognizer: Any, clips: Sequence[Clip]) -> Passes:
+def passes(recognizer: Any, clips: Sequence[Clip], verify: bool | None = None) -> Passes:
     """Measure them."""
     import torch
 
@@ -165,7 +164,7 @@ def passes(recognizer: Any, clips: Sequence[Clip]) -> Passes:
     for clip in clips:
         if len(clip.samples) <= 30 * audio.SAMPLE_RATE:
             memory = recognizer.encode(torch.from_numpy(clip.samples)[None])
-            (one,) = recognizer.decode(memory, clip.lang)
+            (one,) = recognizer.decode(memory, clip.lang, DecodingOptions(verify=verify))
             found.append(one.decoded)
             tokens += len(read_tokens(one.decoded.canvas))
     total = [one.passes for one in found]
@@ -178,19 +177,6 @@ def passes(recognizer: Any, clips: Sequence[Clip]) -> Passes:
         float(np.quantile(total, 0.95)),
         100 * sum(n <= 4 for n in total) / len(total),
     )
-
-
-def swept(model: str) -> Any:
-    """A model's recogniser with time-anchored sweeps in place of its causal decoder."""
-    from diffusion_asr import Recognizer
-    from diffusion_asr.decoding.causal.decoder import CausalDecoder
-    from diffusion_asr.decoding.sweeps.decoder import SweepDecoder
-
-    parts = Recognizer.from_pretrained(model).parts
-    if not isinstance(parts.decoder, CausalDecoder):
-        raise ModelError(f"{model} has no Whisper decoder to sweep with: give canvas-base")
-    decoder = SweepDecoder(parts.decoder.denoiser, parts.decoder.refiner, parts.vocabulary)
-    return Recognizer(replace(parts, decoder=decoder))
 
 
 def as_json(results: dict[str, dict[str, Score]], cost: Passes) -> str:
@@ -224,9 +210,9 @@ def table(results: dict[str, dict[str, Score]], baseline: str) -> str:
 def evaluate(
     work: Path, shared: Path, model: str, most: int | None = None, threads: int = 2,
     settings: Sequence[tuple[Start, int | None]] = SETTINGS, json_file: Path | None = None,
-    sweeps: bool = False,
+    verify: bool | None = None,
 ) -> str:  # fmt: skip
-    """The whole comparison as Markdown, and as JSON in ``json_file``; ``sweeps`` takes the next decoder."""
+    """The comparison as Markdown, in ``json_file`` as JSON too; ``verify`` as in ``DecodingOptions``."""
     import torch
 
     from diffusion_asr import Recognizer
@@ -235,15 +221,15 @@ def evaluate(
     clips = dev_clips(shared, most)
     baseline = "whisper base greedy"
     results = {baseline: run(clips, whisper(work, threads))[0]}
-    recognizer = swept(model) if sweeps else Recognizer.from_pretrained(model)
+    recognizer = Recognizer.from_pretrained(model)
     for start, steps in settings:
-        options = DecodingOptions(steps=steps, start=start)
+        options = DecodingOptions(steps=steps, start=start, verify=verify)
 
         def recognise(clip: Clip, options: DecodingOptions = options) -> str:
             return recognizer.transcribe(clip.samples, clip.lang, options).text
 
         results[f"{start} {steps or 'auto'}"], _ = run(clips, recognise)
-    cost = passes(recognizer, clips)
+    cost = passes(recognizer, clips, verify)
     if json_file is not None:
         json_file.write_text(as_json(results, cost) + "\n", encoding="utf8")
     return f"{table(results, baseline)}\n\n{cost}"

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -19,9 +19,8 @@ from diffusion_asr import Recognizer
 from diffusion_asr.acoustics.encoder import AcousticMemory
 from diffusion_asr.audio import files as audio
 from diffusion_asr.decoding.canvas import read_tokens
-from diffusion_asr.decoding.causal.decoder import CausalDecoder
+from diffusion_asr.decoding.canvas_decoder import CanvasDecoder
 from diffusion_asr.decoding.decoder import UNDETERMINED, Decoded, Decoder, DecodingOptions
-from diffusion_asr.decoding.sweeps.decoder import SweepDecoder
 from diffusion_asr.decoding.sweeps.reader import CanvasReader, Reading
 from diffusion_asr.errors import LanguageError
 from tests.support import tiny
@@ -68,12 +67,11 @@ def noisy(asr: Recognizer) -> Subject:
     return heard(asr, *(torch.from_numpy(tiny.noise(seconds, 3)) for seconds in (1.3, 2.1)))
 
 
-def swept(asr: Recognizer) -> Recognizer:
-    """The same model with the decoder that sweeps."""
+def only(way: Literal["sweeps", "causal"], asr: Recognizer) -> Recognizer:
+    """The same model with one of its decoder's two ways, whatever the options say."""
     parts = asr.parts
-    assert isinstance(parts.decoder, CausalDecoder)
-    decoder = SweepDecoder(parts.decoder.denoiser, parts.decoder.refiner, parts.vocabulary)
-    return Recognizer(replace(parts, decoder=decoder), asr.detector)
+    assert isinstance(parts.decoder, CanvasDecoder)
+    return Recognizer(replace(parts, decoder=getattr(parts.decoder, way)), asr.detector)
 
 
 def gemma(folder: Path) -> Subject:
@@ -92,11 +90,12 @@ def shipped(_: Path) -> Subject:
 
 MAKERS: dict[str, Callable[[Path], Subject]] = {
     "parallel": lambda folder: noisy(tiny.eager(tiny.parts(folder))),
-    "causal": lambda folder: noisy(tiny.eager(tiny.parts(folder, refined=True))),
-    "sweeps": lambda folder: noisy(swept(tiny.eager(tiny.parts(folder, refined=True)))),
+    "causal": lambda folder: noisy(only("causal", tiny.eager(tiny.parts(folder, refined=True)))),
+    "sweeps": lambda folder: noisy(only("sweeps", tiny.eager(tiny.parts(folder, refined=True)))),
+    "either": lambda folder: noisy(tiny.eager(tiny.parts(folder, refined=True))),
     "gemma": gemma,
     "shipped": shipped,
-    "shipped, swept": lambda folder: replace(shipped(folder), asr=swept(shipped(folder).asr)),
+    "shipped, swept": lambda folder: replace(shipped(folder), asr=only("sweeps", shipped(folder).asr)),
 }
 
 

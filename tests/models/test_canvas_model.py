@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from diffusion_asr import Recognizer
 from diffusion_asr.acoustics.encoder import WhisperEncoder
-from diffusion_asr.decoding.causal.decoder import CausalDecoder
+from diffusion_asr.decoding.canvas_decoder import CanvasDecoder
 from diffusion_asr.decoding.diffusion import DiffusionDecoder
 from diffusion_asr.errors import ModelError
 from diffusion_asr.loading import load_parts
@@ -84,8 +84,8 @@ def test_a_model_comes_back(original: Path, tmp_path: Path) -> None:
 
 def test_the_refiner_comes_back_and_decides_on_the_decoder(original: Path, tmp_path: Path) -> None:
     before, after = tiny.parts(tmp_path, refined=True).decoder, load_parts(original).decoder
-    assert isinstance(before, CausalDecoder)
-    assert isinstance(after, CausalDecoder)
+    assert isinstance(before, CanvasDecoder)
+    assert isinstance(after, CanvasDecoder)
     assert after.refiner.config == before.refiner.config
     expected, found = before.refiner.state_dict(), after.refiner.state_dict()
     shared = found.keys() & expected.keys()  # int8 layers keep theirs in the kernels' own layout
@@ -101,7 +101,7 @@ def test_a_refiner_that_does_without_fronts_loads(model: Path) -> None:
     """Models before version 4 state so; what would need fronts is refused."""
     edit(model, lambda c: c["refiner"].update(front=0))
     asr = Recognizer.from_pretrained(model)
-    assert isinstance(asr.parts.decoder, CausalDecoder)
+    assert isinstance(asr.parts.decoder, CanvasDecoder)
     (found,) = asr.decode(asr.encode(torch.from_numpy(tiny.noise(1.0))[None]), "en")
     assert found.decoded.causal_passes > 0
     edit(model, lambda c: c["refiner"].update(front=6))

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from diffusion_asr import ModelError, Recognizer
 from diffusion_asr.decoding.calibration import Calibration
-from diffusion_asr.decoding.causal.decoder import CausalDecoder
+from diffusion_asr.decoding.canvas_decoder import CanvasDecoder
 from diffusion_asr.decoding.diffusion import DiffusionDecoder
 from diffusion_asr.loading import load_parts
 from diffusion_asr.models.folder import REFINER, find_model, load_config
@@ -64,7 +64,7 @@ def test_without_the_refiner_the_denoiser_has_the_last_word(source: Source, tmp_
     assert not (tmp_path / "alone" / REFINER).exists()
     alone, whole = Recognizer.from_pretrained(tmp_path / "alone"), Recognizer.from_pretrained()
     assert isinstance(alone.parts.decoder, DiffusionDecoder)
-    assert isinstance(whole.parts.decoder, CausalDecoder)
+    assert isinstance(whole.parts.decoder, CanvasDecoder)
     assert alone.parts.calibration == Calibration(lag=whole.parts.calibration.lag)
     wave = torch.from_numpy(sf.read(CLIP, dtype="float32")[0])[None]
     draft, other = (r.decode(r.encode(wave), "en", steps=1)[0].text for r in (alone, whole))

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 
 from diffusion_asr import Recognizer
 from diffusion_asr.acoustics.encoder import WhisperEncoder, compute_sinusoids
-from diffusion_asr.decoding.causal.decoder import CausalDecoder
+from diffusion_asr.decoding.canvas_decoder import CanvasDecoder
 from diffusion_asr.languages import LANGUAGES
 from diffusion_asr.loading import load_parts
 from diffusion_asr.models.folder import find_model
@@ -118,7 +118,7 @@ def test_a_grown_model_says_the_same_and_can_say_more(
     assert made.vocabulary.pieces[token] == new
     assert token in made.vocabulary.pieces_for("de")
     assert new not in old.vocabulary.pieces
-    assert isinstance(made.decoder, CausalDecoder)
+    assert isinstance(made.decoder, CanvasDecoder)
     row = made.decoder.refiner.embed_tokens.weight[token].float()
     torch.testing.assert_close(row, torch.full((512,), 0.25), atol=2e-3, rtol=0)
     unheard = canvas_denoiser(made).embed_tokens.weight[token].float()

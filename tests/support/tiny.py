@@ -24,7 +24,7 @@ from diffusion_asr.acoustics.encoder import AcousticMemory, EncoderConfig, Whisp
 from diffusion_asr.acoustics.language import LanguagePosterior
 from diffusion_asr.audio.speech import CHUNK
 from diffusion_asr.decoding.calibration import Calibration
-from diffusion_asr.decoding.causal.decoder import CausalDecoder
+from diffusion_asr.decoding.canvas_decoder import CanvasDecoder
 from diffusion_asr.decoding.causal.model import CausalRefiner, RefinerConfig
 from diffusion_asr.decoding.causal.rewriting import Rewriter, RewriterOptions
 from diffusion_asr.decoding.causal.scorer import PieceScorer
@@ -113,7 +113,7 @@ def parts(folder: Path, refined: bool = False) -> Parts:
     canvas = denoiser(len(words))
     decoder: Decoder = DiffusionDecoder(canvas, words)
     if refined:
-        decoder = CausalDecoder(canvas, refiner(len(words)), words)
+        decoder = CanvasDecoder(canvas, refiner(len(words)), words)
     return Parts(
         encoder=randomised(WhisperEncoder(ENCODER), 0), decoder=decoder, vocabulary=words,
         name="tiny", version="0", calibration=Calibration(), denoiser=canvas,
@@ -132,7 +132,7 @@ def model(folder: Path, refined: bool = False) -> Path:
         "denoiser": asdict(whole.denoiser.config), "calibration": {"a": 1.0, "b": 0.0},
     }  # fmt: skip
     modules = {"encoder": whole.encoder, "denoiser": whole.denoiser, "language": whole.language}
-    if isinstance(whole.decoder, CausalDecoder):
+    if isinstance(whole.decoder, CanvasDecoder):
         modules["refiner"] = whole.decoder.refiner
         config["refiner"] = asdict(whole.decoder.refiner.config)
     save_folder(folder, config, {name: pack_tensors(module.state_dict()) for name, module in modules.items()})

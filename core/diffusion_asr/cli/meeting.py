@@ -26,6 +26,7 @@ from diffusion_asr.cli.transcribe import (
     Start,
     Steps,
     Threads,
+    Verify,
 )
 from diffusion_asr.decoding.options import DecodingOptions
 from diffusion_asr.languages import AUTO
@@ -101,6 +102,7 @@ def meeting(
     resume: Resume = True,
     order: Which = Order.DECODE_FIRST,
     steps: Steps = None,
+    verify: Verify = None,
     start: Start = FirstCanvas.NULL,
     seed: Seed = 0,
     model: Model = DEFAULT_MODEL,
@@ -131,7 +133,7 @@ def meeting(
             speakers=(num_speakers, min_speakers, max_speakers), rttm=rttm, channels=channels_as_speakers,
             language=code, order=order.value, model=model, threads=threads, report=report, resume=resume,
             decoding=DecodingOptions(
-                steps=steps, start=start.value, seed=seed, trace=report is not None
+                steps=steps, verify=verify, start=start.value, seed=seed, trace=report is not None
             ),
             state=None if output_dir is None else output_dir / f".{file.stem}.meeting.jsonl",
         )  # fmt: skip

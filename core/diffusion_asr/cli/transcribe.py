@@ -69,8 +69,15 @@ Steps = Annotated[
     int | None,
     typer.Option(
         callback=_between(1, 1000), metavar="N", rich_help_panel=_DECODING,
-        help="Passes, at most: a parallel one drafts, causal ones verify and rewrite. By default each window"
-        " goes on until its text has settled.",
+        help="Write the text in at most so many parallel passes: 8 are about as good as the default in most"
+        " languages. By default each window goes on until its text has settled.",
+    ),
+]  # fmt: skip
+Verify = Annotated[
+    bool | None,
+    typer.Option(
+        "--verify/--no-verify", rich_help_panel=_DECODING,
+        help="Verify the draft from left to right (the default without --steps), or never.",
     ),
 ]  # fmt: skip
 Start = Annotated[
@@ -113,6 +120,7 @@ def transcribe(
     output_dir: OutputDir = None,
     overwrite: Overwrite = False,
     steps: Steps = None,
+    verify: Verify = None,
     start: Start = FirstCanvas.NULL,
     seed: Seed = 0,
     trace: Trace = False,
@@ -135,7 +143,7 @@ def transcribe(
     code = check_language(language, model)
     settings = Settings(
         model=model, language=code, threads=threads,
-        decoding=DecodingOptions(steps=steps, start=start.value, seed=seed, trace=trace),
+        decoding=DecodingOptions(steps=steps, verify=verify, start=start.value, seed=seed, trace=trace),
     )  # fmt: skip
     names = parse_formats(format)
     with expected_errors():

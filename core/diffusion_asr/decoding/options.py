@@ -17,6 +17,8 @@ class DecodingOptions:
     Attributes:
         steps: At most so many passes in all; None goes on until the text has settled.
         max_steps: The limit where ``steps`` is None; None is the decoder's own.
+        verify: Whether a decoder that can do either verifies its draft from left to right; False writes the
+            whole text in parallel passes. None verifies where ``steps`` is None.
         start: The first canvas: "null" (nothing is known), uniform "noise", or token ids for each clip.
         entropy_bound: Nats of entropy that a denoising step accepts; None is the decoder's own.
         temperature: Of the tokens that go on to the next step, which are drawn; 0 takes the likeliest, None
@@ -31,6 +33,7 @@ class DecodingOptions:
 
     steps: int | None = None
     max_steps: int | None = None
+    verify: bool | None = None
     start: Start | tuple[tuple[int, ...], ...] = "null"
     entropy_bound: float | None = None
     temperature: float | None = None
@@ -44,6 +47,8 @@ class DecodingOptions:
                 raise ValueError(
                     f"{name} must be a whole number of passes, 1 or more (or None), not {given!r}"
                 )
+        if self.verify is not None and not isinstance(self.verify, bool):
+            raise ValueError(f"verify must be True, False or None, not {self.verify!r}")
         if isinstance(self.start, str) and self.start not in STARTS:
             raise ValueError(f"start must be 'null', 'noise' or canvases of token ids, not {self.start!r}")
         for name in ("entropy_bound", "temperature"):
@@ -62,6 +67,11 @@ class DecodingOptions:
         if unknown := sorted(set(changes) - set(known)):
             raise TypeError(f"unknown decoding options: {', '.join(unknown)}; there are {', '.join(known)}")
         return replace(self, **changes) if changes else self
+
+    @property
+    def verifies(self) -> bool:
+        """Whether the text is verified from left to right, by a decoder that can do either."""
+        return self.steps is None if self.verify is None else self.verify
 
     def limit(self, own: int) -> int:
         """The most passes that a clip may take, where a decoder's ``own`` limit is this."""

@@ -13,8 +13,8 @@ from torch.overrides import TorchFunctionMode
 from diffusion_asr.acoustics.encoder import EncoderConfig, WhisperEncoder, compute_sinusoids
 from diffusion_asr.acoustics.language import LanguagePosterior
 from diffusion_asr.decoding.calibration import Calibration
+from diffusion_asr.decoding.canvas_decoder import CanvasDecoder
 from diffusion_asr.decoding.causal import int8
-from diffusion_asr.decoding.causal.decoder import CausalDecoder
 from diffusion_asr.decoding.causal.model import CausalRefiner, RefinerConfig
 from diffusion_asr.decoding.decoder import Decoder
 from diffusion_asr.decoding.denoiser import CanvasDenoiser, DenoiserConfig
@@ -82,7 +82,7 @@ def load_canvas_model(folder: Path, config: Mapping[str, Any]) -> Parts:
             raise ModelError(f"{folder / 'vocabulary.json'} has {sizes}. {REINSTALL}")
     decoder: Decoder = DiffusionDecoder(denoiser, vocabulary)
     if refiner is not None:
-        decoder = CausalDecoder(denoiser, refiner, vocabulary)
+        decoder = CanvasDecoder(denoiser, refiner, vocabulary, config.get("swept"))
     return Parts(encoder, decoder, vocabulary, title, version, calibration, language, denoiser)
 
 

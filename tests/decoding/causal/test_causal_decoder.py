@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from diffusion_asr.decoding.canvas import read_tokens
+from diffusion_asr.decoding.canvas_decoder import CanvasDecoder
 from diffusion_asr.decoding.causal.alternatives import Reviser
-from diffusion_asr.decoding.causal.decoder import CausalDecoder, went_astray
+from diffusion_asr.decoding.causal.decoder import went_astray
 from diffusion_asr.decoding.causal.model import MAX_TOKENS
 from diffusion_asr.decoding.causal.rewriting import Refined
 from diffusion_asr.models.parts import Parts
@@ -27,8 +28,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Parts:
 def test_every_pass_goes_on_from_the_one_before(whole: Parts, start: str, steps: int | None) -> None:
     asr = tiny.eager(whole)
     memory = asr.encode(torch.from_numpy(tiny.noise(2.0))[None])
-    (found,) = asr.decode(memory, "en", steps=steps, start=start, trace=True)
-    (plain,) = asr.decode(memory, "en", steps=steps, start=start)
+    (found,) = asr.decode(memory, "en", steps=steps, start=start, verify=True, trace=True)
+    (plain,) = asr.decode(memory, "en", steps=steps, start=start, verify=True)
     clip = found.decoded
     assert torch.equal(clip.canvas, plain.decoded.canvas)
     assert found.words == plain.words
@@ -50,7 +51,7 @@ def test_the_canvas_spells_what_was_settled(whole: Parts, monkeypatch: pytest.Mo
     (found,) = asr.decode(memory, "fr")
     (draft,) = asr.decode(memory, "fr", steps=1)
     tokens, start = (read_tokens(h.decoded.canvas) for h in (found, draft))
-    assert isinstance(whole.decoder, CausalDecoder)
+    assert isinstance(whole.decoder, CanvasDecoder)
     refiner = whole.decoder.refiner
     pieces = torch.arange(len(whole.vocabulary))
     settled = rewriter(refiner, pieces).settle(refiner.prepare(memory, ["fr"]), start, 441).tokens

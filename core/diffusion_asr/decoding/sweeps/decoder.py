@@ -35,17 +35,23 @@ MOST_PASSES = 24  # with the draft's
 
 
 class SweepDecoder:
-    """See the module's text; a ``Decoder``."""
+    """See the module's text; a ``Decoder``.
+
+    ``swept`` are the languages that sweeps make better, by what was measured; in all others the draft is the
+    text. None sweeps all of them.
+    """
 
     def __init__(
         self,
         denoiser: CanvasDenoiser,
         refiner: CausalRefiner,
         vocabulary: Vocabulary,
+        swept: Sequence[str] | None = None,
         rule: SweepRule | None = None,
         alternatives: AlternativesRule | None = None,
     ) -> None:
         self.denoiser, self.refiner, self.vocabulary = denoiser, refiner, vocabulary
+        self.swept = self.languages if swept is None else tuple(swept)
         self.rule, self.alternatives = rule or SweepRule(), alternatives or AlternativesRule()
         self.pieces = {code: torch.tensor(vocabulary.pieces_for(code)) for code in self.languages}
         self.scorers = Scorers(refiner)
@@ -70,7 +76,7 @@ class SweepDecoder:
         draft = write_draft(self.denoiser, memory, language, pieces, options, clip)
         runs = collapse_canvas(draft.decoded.canvas)
         most = options.limit(MOST_PASSES) - 1
-        if not runs or not most:
+        if not runs or not most or language not in self.swept:
             trace = trace_sweeps(draft, []) if options.trace else ()
             return replace(draft.decoded, trace=trace)
         reader = CanvasReader(self.refiner, self.scorers.of(pieces), self.refiner.prepare(memory, [language]))

@@ -1,0 +1,58 @@
+"""The shipped decoder: how many passes it may take decides how a canvas becomes text.
+
+With a number of ``steps`` the whole text comes from parallel passes: a draft, then time-anchored sweeps
+(``sweeps``). Without one, a causal decoder verifies the draft from left to right until nothing changes
+(``causal``): the most accurate way, in passes that grow with the text. ``DecodingOptions.verify`` chooses
+otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from diffusion_asr.acoustics.encoder import AcousticMemory
+from diffusion_asr.decoding.causal.decoder import CausalDecoder
+from diffusion_asr.decoding.causal.model import CausalRefiner
+from diffusion_asr.decoding.decoder import Decoded, DecodingOptions, decode_clips
+from diffusion_asr.decoding.denoiser import CanvasDenoiser
+from diffusion_asr.decoding.sweeps.decoder import SweepDecoder
+from diffusion_asr.text.vocabulary import Vocabulary
+
+
+class CanvasDecoder:
+    """See the module's text; a ``Decoder``.
+
+    Attributes:
+        sweeps: Text in parallel passes.
+        causal: Text that is verified from left to right.
+    """
+
+    def __init__(
+        self,
+        denoiser: CanvasDenoiser,
+        refiner: CausalRefiner,
+        vocabulary: Vocabulary,
+        swept: Sequence[str] | None = None,
+    ) -> None:
+        self.denoiser, self.refiner = denoiser, refiner
+        self.sweeps = SweepDecoder(denoiser, refiner, vocabulary, swept)
+        self.causal = CausalDecoder(denoiser, refiner, vocabulary)
+        self.causal.scorers = self.sweeps.scorers  # one set of tables
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """See ``Decoder.languages``."""
+        return self.denoiser.config.languages
+
+    def decode(
+        self, memory: AcousticMemory, languages: Sequence[str], options: DecodingOptions
+    ) -> list[Decoded]:
+        """See ``Decoder.decode``."""
+        return decode_clips(self, memory, languages, options)
+
+    def decode_clip(
+        self, memory: AcousticMemory, language: str, options: DecodingOptions, clip: int
+    ) -> Decoded:
+        """See ``ClipDecoder.decode_clip``."""
+        decoder = self.causal if options.verifies else self.sweeps
+        return decoder.decode_clip(memory, language, options, clip)

@@ -5,7 +5,6 @@ The kinds stand in one table. Another package's kind joins it with ``register_ki
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -13,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffusion_asr.errors import ModelError
+from diffusion_asr.json_files import read_json
 from diffusion_asr.models.canvas import load_canvas_model
-from diffusion_asr.models.folder import find_model, load_config
+from diffusion_asr.models.folder import find_model, is_folder, load_config
 from diffusion_asr.models.parts import Parts
 
 if TYPE_CHECKING:
@@ -83,14 +83,15 @@ def load_model(name: str | os.PathLike[str], options: LoadOptions | None = None)
 def is_adapter(name: str | os.PathLike[str]) -> bool:
     """Whether a name means a DiffusionGemma adapter: ``organisation/model``, or foreign weights."""
     folder = Path(name)
-    if not folder.is_dir():
-        hub = isinstance(name, str) and re.fullmatch(r"\w[\w.-]*/[\w.-]+(@[\w./-]+)?", name)
-        return bool(hub) and not folder.parent.is_dir()  # a folder's name misspelt is no reason to go online
+    if not is_folder(folder):
+        hub = isinstance(name, str) and re.fullmatch(r"\w[\w.-]{0,95}/[\w.-]{1,96}(@[\w./-]{1,200})?", name)
+        return bool(hub) and not is_folder(folder.parent)  # a misspelt folder is no reason to go online
     if not any(p.suffix in (".safetensors", ".bin", ".pt", ".pth") for p in folder.iterdir()):
         return False
-    try:
-        return "format" not in json.loads((folder / "config.json").read_text(encoding="utf8"))
-    except FileNotFoundError:
+    if not (folder / "config.json").exists():
         return not (folder / "denoiser.safetensors").exists()
-    except (OSError, ValueError, TypeError):
+    try:
+        stated = read_json(folder / "config.json")
+    except ModelError:
         return False  # of a canvas model, damaged: its own loader says how
+    return isinstance(stated, dict) and "format" not in stated

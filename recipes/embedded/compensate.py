@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from diffusion_asr.decoding.denoiser import CanvasDenoiser
-from diffusion_asr.models.packing import GROUP, NIBBLES, SCALE, choose_scales, pack_nibbles, round_to_steps
+from diffusion_asr.models.packing import GROUP, choose_scales, pack_nibbles, round_to_steps
+from diffusion_asr.models.stored import NIBBLES, SCALE
 from diffusion_asr.text.vocabulary import Vocabulary
 from recipes.embedded.data import Clip, collate, load, training_shards
 

@@ -17,7 +17,9 @@ from diffusion_asr.decoding.causal.model import CausalRefiner, RefinerConfig
 from diffusion_asr.decoding.denoiser import CanvasDenoiser, DenoiserConfig
 from diffusion_asr.loading import load_parts
 from diffusion_asr.models.folder import REFINER, find_model, load_config, save_folder
-from diffusion_asr.models.packing import EXACT, NIBBLES, ROWS, SCALE, pack_tensors, unpack_file
+from diffusion_asr.models.packing import pack_tensors, unpack_file
+from diffusion_asr.models.schema import SIGNED
+from diffusion_asr.models.stored import EXACT, NIBBLES, ROWS, SCALE
 from diffusion_asr.text.vocabulary import Vocabulary
 from recipes.embedded.compensate import heard_clips, input_moments, narrowed
 from recipes.embedded.features import ENCODER
@@ -128,7 +130,7 @@ def write_pair(
     ``narrow`` holds matrices of the denoiser that are in four bits already (``compensate``).
     """
     source = find_model(model)
-    config = {k: v for k, v in load_config(source).items() if k not in ("format", "sha256")}
+    config = {k: v for k, v in load_config(source).items() if k not in SIGNED}
     if calibration:
         config["calibration"] = asdict(calibration)
     packed, name, done = pack_tensors(refiner), "embed_tokens.weight", dict(narrow or {})

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from diffusion_asr.decoding.denoiser import CanvasDenoiser
 from diffusion_asr.languages import LANGUAGES
-from diffusion_asr.models.packing import NIBBLES, SCALE, keep_rows
+from diffusion_asr.models.packing import keep_rows
+from diffusion_asr.models.stored import NIBBLES, SCALE
 from diffusion_asr.text.vocabulary import NULL, Vocabulary
 from recipes.embedded.compensate import compensated
 from recipes.embedded.data import Clip, collate

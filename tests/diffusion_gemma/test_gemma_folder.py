@@ -16,6 +16,7 @@ from diffusion_asr import ModelError, Recognizer
 from diffusion_asr.cli import app
 from diffusion_asr.diffusion_gemma.folder import save_model
 from diffusion_asr.loading import load_parts
+from diffusion_asr.models.folder import sign_config
 from recipes.diffusion_gemma.tiny import drafted, new_tiny, sizes
 from tests.support.tiny import ROOT, canvas_denoiser
 
@@ -86,7 +87,7 @@ def test_command_line(folder: Path) -> None:
 def test_pieces_that_canvas_base_lacks_are_refused(copy: Path) -> None:
     config = json.loads((copy / "config.json").read_text())
     config["denoiser"]["pieces"] = [[0, 60_000]]
-    (copy / "config.json").write_text(json.dumps(config))
+    (copy / "config.json").write_text(json.dumps(sign_config(config)))
     with pytest.raises(ModelError, match="names pieces that canvas-base does not have"):
         Recognizer.from_pretrained(copy)
 
@@ -94,7 +95,7 @@ def test_pieces_that_canvas_base_lacks_are_refused(copy: Path) -> None:
 def test_another_canvas_base_is_noticed(copy: Path) -> None:
     config = json.loads((copy / "config.json").read_text())
     config["base"]["sha256"]["encoder.safetensors"] = "0" * 64
-    (copy / "config.json").write_text(json.dumps(config))
+    (copy / "config.json").write_text(json.dumps(sign_config(config)))
     with pytest.raises(ModelError, match=r"another canvas-base \(encoder.safetensors differ\)"):
         Recognizer.from_pretrained(copy)
 
@@ -102,12 +103,12 @@ def test_another_canvas_base_is_noticed(copy: Path) -> None:
 def test_unsigned_and_damaged_parts_are_refused(copy: Path) -> None:
     config = json.loads((copy / "config.json").read_text())
     signature = config["sha256"].pop("backbone.safetensors")
-    (copy / "config.json").write_text(json.dumps(config))
+    (copy / "config.json").write_text(json.dumps(sign_config(config)))
     with pytest.raises(ModelError, match=r"does not sign backbone.safetensors"):
         Recognizer.from_pretrained(copy)
     config["sha256"]["backbone.safetensors"] = signature
     config["denoiser"]["backbone"]["layers"] = 3
-    (copy / "config.json").write_text(json.dumps(config))
+    (copy / "config.json").write_text(json.dumps(sign_config(config)))
     with pytest.raises(ModelError, match=r"(?s)do not fit its configuration.*layers\.2.*missing"):
         Recognizer.from_pretrained(copy)
 

@@ -20,7 +20,7 @@ from diffusion_asr.decoding.canvas_decoder import CanvasDecoder
 from diffusion_asr.decoding.diffusion import DiffusionDecoder
 from diffusion_asr.errors import ModelError
 from diffusion_asr.loading import load_parts
-from diffusion_asr.models.folder import FORMAT, hash_file, load_config
+from diffusion_asr.models.folder import FORMAT, hash_file, load_config, sign_config
 from diffusion_asr.models.packing import unpack_file
 from diffusion_asr.models.parts import Parts
 from tests.support import tiny
@@ -46,7 +46,7 @@ def edit(model: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     path = model / "config.json"
     config = json.loads(path.read_text(encoding="utf8"))
     change(config)
-    path.write_text(json.dumps(config), encoding="utf8")
+    path.write_text(json.dumps(sign_config(config)), encoding="utf8")
 
 
 def sign(model: Path) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from diffusion_asr.errors import ModelError
 from diffusion_asr.models import folder as folders
-from diffusion_asr.models.folder import FORMAT, find_model, hash_file, load_config, save_folder
+from diffusion_asr.models.folder import FORMAT, find_model, hash_file, load_config, save_folder, sign_config
 
 
 def weights() -> dict[str, dict[str, Tensor]]:
@@ -73,7 +73,7 @@ def test_files_outside_the_folder_are_refused(folder: Path, name: str) -> None:
     (folder.parent / "secret").write_text("x")
     config = json.loads((folder / "config.json").read_text(encoding="utf8"))
     config["sha256"][name] = hash_file(folder.parent / "secret")
-    (folder / "config.json").write_text(json.dumps(config), encoding="utf8")
+    (folder / "config.json").write_text(json.dumps(sign_config(config)), encoding="utf8")
     with pytest.raises(ModelError, match=r"outside its folder|is missing"):
         load_config(folder)
 

@@ -16,14 +16,13 @@ from diffusion_asr.errors import ModelError
 from diffusion_asr.models.packing import (
     GROUP,
     LARGE,
-    NIBBLES,
-    SCALE,
     keep_rows,
     pack_tensors,
     quantise_groups,
     quantise_rows,
     unpack_file,
 )
+from diffusion_asr.models.stored import NIBBLES, SCALE
 
 
 def drawn(rows: int, columns: int, scale: float, seed: int) -> Tensor:

@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import save_file
 
 from diffusion_asr.decoding.denoiser import CanvasDenoiser
-from diffusion_asr.models.packing import GROUP, NIBBLES, SCALE, pack_tensors, quantise_groups, unpack_file
+from diffusion_asr.models.packing import GROUP, pack_tensors, quantise_groups, unpack_file
+from diffusion_asr.models.stored import NIBBLES, SCALE
 from recipes.embedded.compensate import compensated, input_moments, narrowed
 from recipes.embedded.data import Clip
 from tests.support import tiny

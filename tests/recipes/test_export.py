@@ -16,7 +16,7 @@ from diffusion_asr.decoding.canvas_decoder import CanvasDecoder
 from diffusion_asr.languages import LANGUAGES
 from diffusion_asr.loading import load_parts
 from diffusion_asr.models.folder import find_model
-from diffusion_asr.models.packing import NIBBLES, SCALE
+from diffusion_asr.models.stored import NIBBLES, SCALE
 from recipes.embedded import grow
 from recipes.embedded.export import join
 from recipes.embedded.features import Recording, cache

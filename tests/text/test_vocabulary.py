@@ -208,7 +208,7 @@ def test_the_shipped_model_holds_whisper_s_words_whole(real: Vocabulary) -> None
 
 
 def test_sorted_ids_are_saved_as_stretches(vocabulary: Vocabulary, tmp_path: Path) -> None:
-    pieces = {"en": [0, 1, 2, 7, 9, 10], "hi": [0]}
+    pieces = {"en": [0, 1, 2, 7, 9, 10], "hi": [0, 5]}
     made = Vocabulary(vocabulary.pieces, vocabulary.hindi_start, vocabulary.hindi_scores, None, pieces)
     made.save(tmp_path / "vocabulary.json")
     stored = json.loads((tmp_path / "vocabulary.json").read_text(encoding="utf8"))

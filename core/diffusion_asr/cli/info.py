@@ -72,7 +72,7 @@ def _parameters(folder: Path, config: dict[str, Any]) -> dict[str, int]:
 
     from safetensors import SafetensorError, safe_open
 
-    from diffusion_asr.models.packing import SCALE
+    from diffusion_asr.models.stored import SCALE
 
     counts = {}
     for name in sorted(n for n in config["sha256"] if n.endswith(".safetensors")):

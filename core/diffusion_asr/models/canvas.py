@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from diffusion_asr.acoustics.encoder import EncoderConfig, WhisperEncoder, compute_sinusoids
+from diffusion_asr.acoustics.encoder import WhisperEncoder, compute_sinusoids
 from diffusion_asr.acoustics.language import LanguagePosterior
-from diffusion_asr.decoding.calibration import Calibration
 from diffusion_asr.decoding.canvas_decoder import CanvasDecoder
 from diffusion_asr.decoding.causal import int8
 from diffusion_asr.decoding.causal.model import CausalRefiner, RefinerConfig
@@ -20,12 +20,15 @@ from diffusion_asr.decoding.decoder import Decoder
 from diffusion_asr.decoding.denoiser import CanvasDenoiser, DenoiserConfig
 from diffusion_asr.decoding.diffusion import DiffusionDecoder
 from diffusion_asr.errors import REINSTALL, ModelError
+from diffusion_asr.json_files import check
 from diffusion_asr.models.folder import REFINER
 from diffusion_asr.models.packing import unpack_file
 from diffusion_asr.models.parts import Parts
+from diffusion_asr.models.schema import CanvasModel, DenoiserSizes, RefinerSizes, check_canvas_model
 from diffusion_asr.text.vocabulary import Vocabulary
 
 TABLE = "embed_tokens.weight"
+POSITIONS = "embed_positions.weight"  # of the encoder: known, so most files leave them out
 
 
 def compute_dtype() -> torch.dtype:
@@ -68,55 +71,52 @@ def load_canvas_model(folder: Path, config: Mapping[str, Any]) -> Parts:
     Raises:
         ModelError: A part that is missing or does not fit.
     """
-    try:
-        refiner = _load_refiner(config, folder)
-        encoder, denoiser, language = _load_networks(config, folder)
-        calibration = Calibration(**config["calibration"])
-        title, version = str(config["name"]), str(config["version"])
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ModelError(f"{folder / 'config.json'} lacks or misstates a part: {error!r}") from error
+    sizes = check_canvas_model(config, folder / "config.json")
     vocabulary = Vocabulary.load(folder / "vocabulary.json")
-    for name, part in (("denoiser", denoiser), ("refiner", refiner)):
-        if part is not None and len(vocabulary) != part.config.vocabulary:
-            sizes = f"{len(vocabulary)} pieces, the {name} {part.config.vocabulary}"
-            raise ModelError(f"{folder / 'vocabulary.json'} has {sizes}. {REINSTALL}")
+    for name, part in (("denoiser", sizes.denoiser), ("refiner", sizes.refiner)):
+        if part is not None and len(vocabulary) != part.vocabulary:
+            counts = f"{len(vocabulary)} pieces, the {name} {part.vocabulary}"
+            raise ModelError(f"{folder / 'vocabulary.json'} has {counts}. {REINSTALL}")
+    refiner = _load_refiner(sizes.refiner, folder) if sizes.refiner else None
+    encoder, denoiser, language = _load_networks(sizes, folder)
     decoder: Decoder = DiffusionDecoder(denoiser, vocabulary)
     if refiner is not None:
-        decoder = CanvasDecoder(denoiser, refiner, vocabulary, config.get("swept"))
-    return Parts(encoder, decoder, vocabulary, title, version, calibration, language, denoiser)
+        decoder = CanvasDecoder(denoiser, refiner, vocabulary, sizes.swept)
+    calibration = sizes.calibration.config()
+    return Parts(encoder, decoder, vocabulary, sizes.name, sizes.version, calibration, language, denoiser)
 
 
 def _load_networks(
-    config: Mapping[str, Any], folder: Path
+    sizes: CanvasModel, folder: Path
 ) -> tuple[WhisperEncoder, CanvasDenoiser, LanguagePosterior]:
     with torch.device("meta"), Bare():
-        denoiser = CanvasDenoiser(denoiser_config(config))
+        denoiser = CanvasDenoiser(sizes.denoiser.config())
         language = LanguagePosterior(denoiser.config.d_model, denoiser.config.languages)
-        encoder = WhisperEncoder(EncoderConfig(**config["encoder"]))
+        encoder = WhisperEncoder(sizes.encoder.config())
     dtype = compute_dtype()
-    positions = {
-        "embed_positions.weight": compute_sinusoids(encoder.config.max_frames, encoder.config.d_model)
-    }
-    _fill(encoder, folder / "encoder.safetensors", dtype, known=positions)
+    _fill(encoder, folder / "encoder.safetensors", dtype, known={POSITIONS: _sinusoids(encoder)})
     _fill(denoiser, folder / "denoiser.safetensors", dtype)
     _fill(language, folder / "language.safetensors", torch.float32)
     return encoder, denoiser, language
 
 
+def _sinusoids(encoder: WhisperEncoder) -> Callable[[], Tensor]:
+    return partial(compute_sinusoids, encoder.config.max_frames, encoder.config.d_model)
+
+
 def denoiser_config(config: Mapping[str, Any]) -> DenoiserConfig:
-    """The denoiser's sizes in a model's ``config.json``."""
-    return DenoiserConfig(**config["denoiser"] | {"languages": tuple(config["denoiser"]["languages"])})
+    """The denoiser's sizes in a model's ``config.json``.
+
+    Raises:
+        ModelError: They are missing, of a wrong type or out of bounds.
+    """
+    return check(DenoiserSizes, config.get("denoiser"), "config.json: denoiser").config()
 
 
-def _load_refiner(config: Mapping[str, Any], folder: Path) -> CausalRefiner | None:
-    """The refiner, if the model has one."""
-    if "refiner" not in config:
-        return None
-    sizes = config["refiner"] | {"languages": tuple(config["refiner"]["languages"])}
-    if sizes.pop("front", 0):  # models before version 4 may state it
-        raise ValueError("the refiner settles in fronts, which this release no longer does")
+def _load_refiner(sizes: RefinerSizes, folder: Path) -> CausalRefiner:
+    stated = sizes.model_dump(exclude={"front"}) | {"languages": tuple(sizes.languages)}
     with torch.device("meta"), Bare():
-        refiner = CausalRefiner(RefinerConfig(**sizes))
+        refiner = CausalRefiner(RefinerConfig(**stated))
     quick = int8.has_kernels()
     _fill(refiner, folder / REFINER, torch.float32 if quick else compute_dtype())
     if quick:
@@ -128,15 +128,13 @@ def _fill(
     module: nn.Module,
     path: Path,
     dtype: torch.dtype,
-    known: dict[str, Tensor] | None = None,
+    known: Mapping[str, Callable[[], Tensor]] | None = None,
 ) -> None:
     """Load weights into a module on the meta device; names must match, but ``known`` ones may be missing."""
     # Tables are read by rows, and stored in int8: float32 would be 90 MB for each of the two.
     tables = {TABLE: torch.float16} if dtype == torch.float32 else {}
-    tensors = {name: value.to(dtype) for name, value in (known or {}).items()}
-    tensors |= unpack_file(path, dtype, tables)
-    try:
-        module.load_state_dict(tensors, assign=True)
-    except RuntimeError as error:
-        raise ModelError(f"{path} does not fit its config.json: {error}") from error
+    expected = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    tensors = unpack_file(path, dtype, tables, expected, optional=tuple(known or ()))
+    tensors |= {name: make().to(dtype) for name, make in (known or {}).items() if name not in tensors}
+    module.load_state_dict(tensors, assign=True)
     module.eval().requires_grad_(False)

@@ -17,17 +17,21 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from diffusion_asr.errors import REINSTALL, ModelError
+from diffusion_asr.models.stored import (
+    EXACT,
+    NIBBLES,
+    ROWS,
+    SCALE,
+    Shape,
+    Stored,
+    check_shapes,
+    list_matrices,
+)
 
-SCALE, NIBBLES, ROWS, EXACT = "::scale", "::nibbles", "::rows", "::exact"
 _DIFFERENCES = "::delta"  # of releases that stored a table as differences to another file's
-
-
+LARGEST = 65_504.0  # float16's largest
 LARGE = 16_384  # values from which a matrix is stored narrow
-
-
 GROUP = 32  # values that share a scale in four bits, unless told otherwise
-
-
 BLOCK = 512  # rows that are widened at a time: they stay in the core's cache
 
 
@@ -113,39 +117,69 @@ def _widened_nibbles(packed: Tensor, scale: Tensor) -> Tensor:
 
 
 def unpack_file(
-    path: Path, dtype: torch.dtype, others: Mapping[str, torch.dtype] | None = None
+    path: Path,
+    dtype: torch.dtype,
+    others: Mapping[str, torch.dtype] | None = None,
+    expected: Mapping[str, Shape] | None = None,
+    optional: tuple[str, ...] = (),
 ) -> dict[str, Tensor]:
     """Every tensor of a safetensors file, widened to ``dtype`` or to its own among ``others``.
 
+    Args:
+        path: The file.
+        dtype: To compute in.
+        others: By name, where it is another.
+        expected: The shape of every tensor that must be there and no others; None takes what there is.
+        optional: Names of ``expected`` that may be missing.
+
     Raises:
-        ModelError: If the file cannot be read.
+        ModelError: The file cannot be read or is not what is expected (told before any tensor is read), or a
+            tensor holds NaN, infinity or a value that is no weight's.
     """
     out: dict[str, Tensor] = {}
     try:
         with safe_open(path, framework="pt") as data:
-            names = set(data.keys())
-            if any(stored.endswith(_DIFFERENCES) for stored in names):
+            header = {name: _described(data, name) for name in data.keys()}  # noqa: SIM118 - no dict
+            if any(name.endswith(_DIFFERENCES) for name in header):
                 raise ModelError(
                     f"{path} holds differences to another file, of an older release. {REINSTALL}"
                 )
-            for stored in names:
-                if stored.endswith((SCALE, ROWS, EXACT)):
-                    continue
-                name = stored.removesuffix(NIBBLES)
+            shapes = list_matrices(header)
+            if expected is not None:
+                check_shapes(shapes, expected, optional, path)
+            for name, shape in shapes.items():
                 wanted = (others or {}).get(name, dtype)
-                out[name] = _read_tensor(data, names, stored, name, wanted).to(wanted)
-    except (OSError, SafetensorError, KeyError, RuntimeError, IndexError) as error:
-        raise ModelError(f"{path}: not a readable safetensors file ({error}). {REINSTALL}") from error
+                out[name] = _read_tensor(data, header, name, shape, wanted).to(wanted)
+    except (OSError, SafetensorError, ValueError, RuntimeError) as error:
+        raise ModelError(f"{path}: not readable weights ({error}). {REINSTALL}") from error
     return out
 
 
-def _read_tensor(data: Any, names: set[str], stored: str, name: str, wanted: torch.dtype) -> Tensor:
-    """One tensor as it was packed."""
+def _described(data: Any, name: str) -> Stored:
+    part = data.get_slice(name)
+    return Stored(part.get_dtype(), tuple(part.get_shape()))
+
+
+def _read_tensor(
+    data: Any, header: Mapping[str, Stored], name: str, shape: Shape, wanted: torch.dtype
+) -> Tensor:
+    """One tensor as it was packed, in a layout that ``list_matrices`` found right."""
+    if name + NIBBLES in header:
+        value = _widened_nibbles(data.get_tensor(name + NIBBLES), _finite(data, name + SCALE, steps=8))
+        if name + ROWS in header:
+            rows = data.get_tensor(name + ROWS).long()
+            if not bool(((rows >= 0) & (rows < shape[0])).all()):
+                raise ValueError(f"{name + ROWS} names rows that a matrix of {shape[0]} does not have")
+            value[rows] = _finite(data, name + EXACT).float()
+        return value
+    if name + SCALE in header:
+        return _widened(data.get_tensor(name), _finite(data, name + SCALE, steps=127), wanted)
+    return _finite(data, name)
+
+
+def _finite(data: Any, stored: str, steps: int = 1) -> Tensor:
+    """A stored tensor, if that many times its values are weights; a comparison with NaN is false."""
     value: Tensor = data.get_tensor(stored)
-    if stored.endswith(NIBBLES):
-        value = _widened_nibbles(value, data.get_tensor(name + SCALE))
-        if name + ROWS in names:
-            value[data.get_tensor(name + ROWS).long()] = data.get_tensor(name + EXACT).float()
-    elif name + SCALE in names:
-        value = _widened(value, data.get_tensor(name + SCALE), wanted)
+    if value.numel() and not bool(value.abs().amax().float() * steps <= LARGEST):
+        raise ValueError(f"{stored} holds NaN, infinity or values above {LARGEST:g}: no trained weight does")
     return value

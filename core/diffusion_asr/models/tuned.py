@@ -28,6 +28,7 @@ from diffusion_asr.errors import ModelError
 from diffusion_asr.models.canvas import Bare, denoiser_config
 from diffusion_asr.models.folder import REFINER, find_model, load_config, save_folder
 from diffusion_asr.models.parts import Parts
+from diffusion_asr.models.schema import SIGNED
 
 DENOISER = "denoiser.safetensors"
 _MARK = "+tuned"  # behind the version of a model whose denoiser is not the published one
@@ -110,7 +111,7 @@ def write_tuned(source: Source, target: Path, denoiser: Mapping[str, Tensor], re
     """
     weights = _checked(source, denoiser)
     dropped = {DENOISER} if refiner else {DENOISER, REFINER}
-    config = {k: v for k, v in source.config.items() if k not in ("format", "sha256")}
+    config = {k: v for k, v in source.config.items() if k not in SIGNED}
     config["version"] = str(config["version"]).removesuffix(_MARK) + _MARK
     if not refiner and config.pop("refiner", None):
         config["calibration"] = asdict(Calibration(lag=config["calibration"].get("lag", 0.0)))

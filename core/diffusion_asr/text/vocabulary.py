@@ -13,15 +13,19 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from diffusion_asr.errors import LanguageError, ModelError
+from pydantic import Field, model_validator
+
+from diffusion_asr.errors import REINSTALL, LanguageError, ModelError
+from diffusion_asr.json_files import Schema, check, read_json
 from diffusion_asr.languages import LANGUAGES, find_language, is_spaced, is_syllabic
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 NULL = 0
+_MOST_BYTES = 1 << 26  # of vocabulary.json, which has a million pieces at most
 _HAN = re.compile(r"([\u3400-\u4dbf\u4e00-\u9fff，。？！、；：])")
 
 
@@ -60,6 +64,31 @@ def unpack_spans(spans: Iterable[Sequence[int]]) -> list[int]:
     return [i for first, end in spans for i in range(first, end)]
 
 
+class _Stored(Schema):
+    """``vocabulary.json``."""
+
+    pieces: list[Annotated[str, Field(max_length=1000)]] = Field(min_length=2, max_length=1_000_000)
+    hindi_start: int
+    hindi_scores: list[float]
+    language_pieces: dict[str, list[Annotated[list[int], Field(min_length=2, max_length=2)]]] | None = None
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if not 1 <= self.hindi_start <= len(self.pieces):
+            raise ValueError(f"hindi_start {self.hindi_start} is no place among {len(self.pieces)} pieces")
+        if len(self.hindi_scores) != len(self.pieces) - self.hindi_start:
+            raise ValueError(f"{len(self.hindi_scores)} hindi_scores do not fit the pieces from hindi_start")
+        if not all(self.pieces[self.hindi_start :]):
+            raise ValueError("a piece from hindi_start on is empty")
+        for name, spans in (self.language_pieces or {}).items():
+            edges = [edge for span in spans for edge in span]
+            if edges[:1] != [NULL] or edges != sorted(set(edges)) or not 1 < edges[-1] <= len(self.pieces):
+                raise ValueError(
+                    f"language_pieces.{name} must be sorted stretches of ids from 0 up to {len(self.pieces)}"
+                )
+        return self
+
+
 class Vocabulary:
     """Piece table with encode and decode.
 
@@ -91,17 +120,18 @@ class Vocabulary:
 
     @classmethod
     def load(cls, path: Path) -> Vocabulary:
-        """Read ``vocabulary.json``; Whisper's ``bpe.json`` lies beside it."""
+        """Read ``vocabulary.json``; Whisper's ``bpe.json`` lies beside it.
+
+        Raises:
+            ModelError: It is no vocabulary, or its parts contradict each other.
+        """
+        stored = check(_Stored, read_json(path, _MOST_BYTES), path)
+        ids = {name: unpack_spans(spans) for name, spans in (stored.language_pieces or {}).items()}
         try:
-            data = json.loads(path.read_text(encoding="utf8"))
-            pieces, start, scores = data["pieces"], data["hindi_start"], data["hindi_scores"]
-            spans = data.get("language_pieces") or {}
-            ids = {name: unpack_spans(rows) for name, rows in spans.items()}
-            return cls(pieces, start, scores, path.with_name("bpe.json"), ids)
-        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-            raise ModelError(
-                f"{path}: not a readable vocabulary ({error!r}). Reinstall the model."
-            ) from error
+            merges = path.with_name("bpe.json")
+            return cls(stored.pieces, stored.hindi_start, stored.hindi_scores, merges, ids)
+        except ValueError as error:
+            raise ModelError(f"{path}: a piece that spells no bytes ({error}). {REINSTALL}") from error
 
     def save(self, path: Path) -> None:
         """Write ``vocabulary.json``."""
@@ -192,7 +222,15 @@ class Vocabulary:
 
         if self._bpe_file is None or not self._bpe_file.exists():
             raise ModelError(f"{self._bpe_file} is missing: it is needed to encode text, not to transcribe.")
-        return Tokenizer.from_file(str(self._bpe_file))
+        try:
+            found = Tokenizer.from_file(str(self._bpe_file))
+        except Exception as error:  # tokenizers raises nothing more special
+            raise ModelError(f"{self._bpe_file}: not readable merges ({error}). {REINSTALL}") from error
+        if strange := set("".join(found.get_vocab())) - set(map_byte_letters()):
+            raise ModelError(
+                f"{self._bpe_file}: {min(strange)!r} is no letter of byte-level pieces. {REINSTALL}"
+            )
+        return found
 
     @functools.cached_property
     def _unigram(self) -> Any:

@@ -49,7 +49,7 @@ TALK = Transcript(
 )
 
 GOLDEN = {
-    "txt": "Hello there.\nनमस्ते दुनिया\n你好，世界\n",
+    "txt": "[Ann Lee]: Hello there.\n[unknown]: नमस्ते दुनिया\n[B]: 你好，世界\n",
     "srt": """\
 1
 00:00:00,000 --> 00:00:01,500
@@ -215,8 +215,20 @@ def test_tsv_keeps_times_text_language_and_speaker(transcript: Transcript) -> No
 
 
 @given(tidy)
-def test_txt_keeps_text(transcript: Transcript) -> None:
-    assert [s.text for s in back(transcript, "txt").segments] == [s.text for s in transcript.segments]
+def test_txt_keeps_text_and_speaker(transcript: Transcript) -> None:
+    told = [(s.text, s.speaker) for s in back(transcript, "txt").segments]
+    assert told == [(s.text, s.speaker) for s in transcript.segments]
+
+
+def test_txt_marks_speakers_only_where_there_are_any() -> None:
+    one = Transcript((Segment(0.0, 1.0, "Note: close the door."), Segment(1.0, 2.0, "Thank you.")))
+    assert render(one, "txt") == "Note: close the door.\nThank you.\n"
+    assert [s.speaker for s in back(one, "txt").segments] == [None, None]
+    alike = Transcript((Segment(0.0, 1.0, "[Music]: a waltz"),))
+    assert [(s.text, s.speaker) for s in back(alike, "txt").segments] == [("[Music]: a waltz", None)]
+    odd = Transcript((Segment(0.0, 1.0, "Yes.", speaker="Ann [chair]"), Segment(1.0, 2.0, "[Bo]: no")))
+    told = [(s.text, s.speaker) for s in back(odd, "txt").segments]
+    assert told == [("Yes.", "Ann (chair)"), ("[Bo]: no", None)]
 
 
 @given(tidy)

@@ -1,21 +1,56 @@
-"""Plain lines: txt (text alone, one segment on a line) and tsv (Whisper's columns, and two more)."""
+"""Plain lines: txt (one segment on a line, after its speaker) and tsv (Whisper's columns, and two more)."""
 
 from __future__ import annotations
 
-from diffusion_asr.formats.base import Format, assemble, bad, millis, one_line, rows, shown, span, time_from
+import re
+
+from diffusion_asr.formats.base import (
+    UNKNOWN,
+    Format,
+    assemble,
+    bad,
+    millis,
+    name_from,
+    one_line,
+    rows,
+    shown,
+    span,
+    time_from,
+)
 from diffusion_asr.transcript import Segment, Transcript
 
 _COLUMNS = ("start", "end", "speaker", "language", "text")
 _NEEDED = ("start", "end", "text")  # these Whisper writes
+_MARK = re.compile(r"\[([^\[\]]+)\]: +(?=\S)")  # as WhisperX writes speakers
+_BRACKETS = str.maketrans("[]", "()")  # would end a name
 
 
 def _render_txt(transcripts: list[Transcript]) -> str:
-    lines = (one_line(segment.text) for segment in transcripts[0].segments)
-    return "".join(f"{line}\n" for line in lines if line)
+    """Every line gets a speaker or none does, so that a reader need not guess what is a name."""
+    lines = [(segment, one_line(segment.text)) for segment in transcripts[0].segments]
+    lines = [(segment, line) for segment, line in lines if line]
+    spoken = any(segment.speaker for segment, _ in lines)
+    if not spoken and not all(_MARK.match(line) for _, line in lines):
+        return "".join(f"{line}\n" for _, line in lines)
+    return "".join(f"[{_bracketed(segment.speaker)}]: {line}\n" for segment, line in lines)
+
+
+def _bracketed(speaker: str | None) -> str:
+    return one_line(speaker or "").translate(_BRACKETS) or UNKNOWN
 
 
 def _parse_txt(text: str) -> list[Transcript]:
-    return [assemble(Segment(0.0, 0.0, line.strip()) for _, line in rows(text))]
+    lines = [line.strip() for _, line in rows(text)]
+    marks = [_MARK.match(line) for line in lines]
+    if not all(marks):
+        return [assemble(Segment(0.0, 0.0, line) for line in lines)]
+    return [
+        assemble(
+            Segment(0.0, 0.0, line[mark.end() :], speaker=name_from(mark[1]))
+            for line, mark in zip(lines, marks, strict=True)
+            if mark
+        )
+    ]
 
 
 def _render_tsv(transcripts: list[Transcript]) -> str:
@@ -50,7 +85,7 @@ def _parse_row(line: str, number: int, columns: list[str]) -> Segment:
     )
 
 
-TXT = Format("txt", (".txt",), "the text alone, one segment on a line", False, _render_txt, _parse_txt)
+TXT = Format("txt", (".txt",), "a line for each segment: speaker and text", False, _render_txt, _parse_txt)
 TSV = Format(
     "tsv", (".tsv",), "a table: milliseconds, speaker, language and text", False, _render_tsv, _parse_tsv
 )

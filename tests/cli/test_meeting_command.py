@@ -85,6 +85,24 @@ def test_pyannote_reads_the_rttm(folder: Path) -> None:
     assert found.get_timeline().extent().end <= END
 
 
+def test_the_rttm_holds_the_diarizer_s_turns_not_those_of_the_words(folder: Path) -> None:
+    (turns,) = formats.read(folder / "out/talk.rttm")
+    told = [(s.start, s.end, s.speaker) for s in turns.segments]
+    expected = [(0.0, HANDOVER, "Ann"), (HANDOVER, END, "Ben")]
+    assert [speaker for *_, speaker in told] == [speaker for *_, speaker in expected]
+    assert [x for row in told for x in row[:2]] == pytest.approx(
+        [x for row in expected for x in row[:2]], abs=1e-3
+    )
+    result = run(folder / "talk.wav", "--rttm", folder / "talk.rttm", "--format", "rttm", "--steps", "1")
+    assert result.stdout == (folder / "out/talk.rttm").read_text()
+
+
+def test_txt_has_speakers(folder: Path) -> None:
+    (full,), (told,) = (formats.read(folder / f"out/talk{suffix}") for suffix in (".json", ".txt"))
+    assert {s.speaker for s in told.segments} == {"Ann", "Ben"}
+    assert [(s.speaker, s.text) for s in told.segments] == [(s.speaker, s.text) for s in full.segments]
+
+
 @pytest.mark.parametrize("suffix", [".srt", ".vtt"])
 def test_subtitles_have_speakers(folder: Path, suffix: str) -> None:
     (read,) = formats.read(folder / f"out/talk{suffix}")
@@ -104,6 +122,13 @@ def test_no_speech_is_told_and_is_no_error(tmp_path: Path) -> None:
     result = run(write(tmp_path / "quiet.wav", quiet.astype(np.float32)), "--channels-as-speakers")
     assert (result.exit_code, result.stdout) == (0, "")
     assert "no speech found" in result.stderr
+
+
+def test_a_name_that_only_just_fits_is_no_obstacle(tmp_path: Path) -> None:
+    path = write(tmp_path / f"{'会' * 82}.wav", np.stack([0 * BOTH[:9000], BOTH[:9000]], axis=1))
+    result = run(path, "--channels-as-speakers", "--steps", "1", "--output-dir", tmp_path / "out")
+    assert result.exit_code == 0, result.stderr
+    assert [made.name for made in (tmp_path / "out").iterdir()] == [f"{'会' * 82}.srt"]
 
 
 @pytest.mark.parametrize(

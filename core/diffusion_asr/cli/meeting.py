@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -32,6 +34,7 @@ from diffusion_asr.decoding.options import DecodingOptions
 from diffusion_asr.languages import AUTO
 
 _SPEAKERS = "Speakers"
+_LONGEST_NAME = 200  # bytes of 255 that systems allow; ours has more around it
 
 
 class Order(StrEnum):
@@ -135,9 +138,17 @@ def meeting(
             decoding=DecodingOptions(
                 steps=steps, verify=verify, start=start.value, seed=seed, trace=report is not None
             ),
-            state=None if output_dir is None else output_dir / f".{file.stem}.meeting.jsonl",
+            state=None if output_dir is None else output_dir / _state_name(file),
         )  # fmt: skip
         MeetingRun(file, sink, settings).run()
+
+
+def _state_name(file: Path) -> str:
+    """Of the file that keeps what is done; a name that the output only just fits into is shortened."""
+    name = os.fsencode(file.stem)
+    if len(name) <= _LONGEST_NAME:
+        return f".{file.stem}.meeting.jsonl"
+    return f".{hashlib.sha256(name).hexdigest()[:32]}.meeting.jsonl"
 
 
 def _check_speakers(

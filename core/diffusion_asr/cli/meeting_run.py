@@ -81,7 +81,8 @@ class MeetingRun:
             kept = self.settings.state is not None and self.settings.state.exists()
             say("interrupted; the same command goes on from here" if kept else "interrupted")
             raise typer.Exit(INTERRUPTED) from None
-        where = self.sink.put(self.file, meeting.transcript)
+        # Turns made of words know nothing of what nobody understood: RTTM gets the diarizer's.
+        where = self.sink.put(self.file, meeting.transcript, {"rttm": meeting.diarization})
         self.sink.finish()
         if self.settings.report is not None:
             self._report(meeting, self.settings.report)

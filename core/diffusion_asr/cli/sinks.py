@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -21,8 +22,13 @@ class OutputError(DiffusionASRError):
 class Sink(Protocol):
     """Takes transcripts as they are made."""
 
-    def put(self, path: Path, transcript: Transcript) -> str | None:
-        """Take the transcript of an input; returns where it went, if that is worth telling."""
+    def put(
+        self, path: Path, transcript: Transcript, others: Mapping[str, Transcript] | None = None
+    ) -> str | None:
+        """Take the transcript of an input; returns where it went, if that is worth telling.
+
+        ``others`` has what some formats, by name, are given instead of it.
+        """
         ...
 
     def finish(self) -> None:
@@ -63,8 +69,11 @@ class StdoutSink:
     _held: list[Transcript] = field(default_factory=list)
     _headings: int = 0
 
-    def put(self, path: Path, transcript: Transcript) -> str | None:
+    def put(
+        self, path: Path, transcript: Transcript, others: Mapping[str, Transcript] | None = None
+    ) -> str | None:
         """See ``Sink.put``."""
+        transcript = (others or {}).get(self.format, transcript)
         if self.several and formats.FORMATS[self.format].many:
             self._held.append(transcript)
             return None
@@ -90,11 +99,13 @@ class FolderSink:
     targets: dict[Path, dict[str, Path]]  # input to format to file
     overwrite: bool
 
-    def put(self, path: Path, transcript: Transcript) -> str | None:
+    def put(
+        self, path: Path, transcript: Transcript, others: Mapping[str, Transcript] | None = None
+    ) -> str | None:
         """See ``Sink.put``."""
         for name, target in self.targets[path].items():
             try:
-                formats.write(transcript, target, name, self.overwrite)
+                formats.write((others or {}).get(name, transcript), target, name, self.overwrite)
             except FormatError as error:
                 if isinstance(error.__cause__, OSError):
                     raise OutputError(str(error)) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from diffusion_asr.meeting.attribution import Turn
-from diffusion_asr.transcript import Transcript
+from diffusion_asr.transcript import Segment, Transcript
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,3 +48,9 @@ class MeetingResult:
     def speakers(self) -> tuple[str, ...]:
         """Everybody who talks, in the order in which they begin."""
         return tuple(dict.fromkeys(turn.speaker for turn in sorted(self.turns)))
+
+    @property
+    def diarization(self) -> Transcript:
+        """Who speaks when, as segments without text: what the meeting's RTTM holds."""
+        segments = tuple(Segment(turn.start, turn.end, "", speaker=turn.speaker) for turn in self.turns)
+        return Transcript(segments, self.transcript.duration, self.source)

@@ -88,11 +88,9 @@ def _marked(segments: Sequence[Segment]) -> list[Marked]:
     """A speaker's words, in order."""
     out: list[Marked] = []
     for segment in segments:
-        whole = normalise_text(segment.text, segment.language).split()
+        whole = normalise_text(segment.text).split()
         apart = [
-            (part, word.overlapped)
-            for word in segment.words
-            for part in normalise_text(word.text, segment.language).split()
+            (part, word.overlapped) for word in segment.words for part in normalise_text(word.text).split()
         ]
         # Brackets that span words, and the like: then the segment is overlapped if any of its words is.
         same = [part for part, _ in apart] == whole

@@ -358,9 +358,55 @@ def test_files_of_others() -> None:
     assert parse(vtt, "vtt")[0].segments == (Segment(1.0, 2.5, "Hi you", speaker="Al"),)
     stm = ";; comment\ntalk A spk 1 2 <o,f0,male> hello  world\ntalk A unknown 3 4\n"
     assert parse(stm, "stm") == [
-        Transcript((Segment(1.0, 2.0, "hello  world", speaker="spk"), Segment(3.0, 4.0, "")), 4.0, "talk")
+        Transcript(
+            (Segment(1.0, 2.0, "hello  world", speaker="spk"), Segment(3.0, 4.0, "")),
+            4.0,
+            "talk",
+            {"channel": "A"},
+        )
     ]
     rttm = "SPKR-INFO f 1 <NA> <NA> <NA> unknown A <NA>\nSPEAKER f 1 1.1 2.2 <NA> <NA> A <NA>\n"
     assert parse(rttm, "rttm")[0].segments == (Segment(1.1, 3.3, "", speaker="A"),)
     chime = '[{"session_id": "S01", "speaker": "P01", "start_time": "1.5", "end_time": "2", "words": "hm"}]'
     assert parse(chime, "seglst") == [Transcript((Segment(1.5, 2.0, "hm", speaker="P01"),), 2.0, "S01")]
+
+
+@pytest.mark.parametrize(
+    ("line", "source", "speaker"),
+    [
+        ("SPEAKER my talk 1 0.5 1.5 <NA> <NA> spk1 <NA> <NA>", "my talk", "spk1"),
+        ("SPEAKER my talk 1 0.5 1.5 <NA> <NA> spk1 <NA>", "my talk", "spk1"),
+        ("SPEAKER a 1 0.5 1.5 <NA> <NA> spk 1 <NA> <NA>", "a", "spk 1"),
+        ("SPEAKER my talk 2 1 0.5 1.5 <NA> <NA> Ann van Lee <NA> <NA>", "my talk 2", "Ann van Lee"),
+        ("SPEAKER a 1 0.5 1.5 <NA> <NA> spk1 0.9 <NA>", "a", "spk1"),
+        ("SPEAKER a 1 0.5 1.5 <NA> <NA> 7", "a", "7"),
+        ("SPEAKER a 1 0.5 1.5 word adult spk1 <NA> <NA>", "a", "spk1"),
+    ],
+)
+def test_rttm_names_may_hold_spaces(line: str, source: str, speaker: str) -> None:
+    (found,) = parse(line, "rttm")
+    assert found == Transcript((Segment(0.5, 2.0, "", speaker=speaker),), 2.0, source)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "SPEAKER my talk 1 0.5 1.5 word adult spk1 <NA> <NA> <NA>",
+        "SPEAKER a 1 0.5 1.5 <NA> <NA> 2 3 <NA> <NA> <NA> <NA>",
+    ],
+)
+def test_rttm_lines_that_can_be_read_in_two_ways_are_refused(line: str) -> None:
+    with pytest.raises(FormatError, match=r"line 1: 'SPEAKER file 1 start .* names without spaces"):
+        parse(line, "rttm")
+
+
+@pytest.mark.parametrize("form", ["stm", "ctm"])
+def test_channels_stay_apart(form: str) -> None:
+    text = {
+        "stm": "sw1 A ann 0.000 1.000 hello\nsw1 B bob 0.500 1.500 thanks\n",
+        "ctm": "sw1 A 0.000 1.000 hello\nsw1 B 0.500 1.000 thanks\n",
+    }[form]
+    first, second = parse(text, form)
+    assert (first.source, first.metadata, first.text) == ("sw1", {"channel": "A"}, "hello")
+    assert (second.source, second.metadata, second.text) == ("sw1", {"channel": "B"}, "thanks")
+    assert render([first, second], form) == text

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -27,7 +28,8 @@ def score(
     r"""Error rates per recording, per language and overall, with 95 % bootstrap intervals.
 
     Any transcript format will do (seglst, stm, ctm, json, srt, …); rttm gives DER alone. Recordings are
-    matched by name. Needs the extra: pip install 'diffusion-asr\[score]'.
+    matched by name; one that has no hypothesis counts as missing, and a call's channels (stm, ctm) apart.
+    Needs the extra: pip install 'diffusion-asr\[score]'.
 
     [bold]Examples[/bold]
     diffusion-asr score --reference meeting.stm --hypothesis out/meeting.seglst.json
@@ -37,9 +39,23 @@ def score(
 
     with expected_errors():
         truth = [t for path in reference for t in formats.read(path)]
+        if any(segment.text for t in truth for segment in t.segments):
+            _refuse_turns(hypothesis)
         found = [t for path in hypothesis for t in formats.read(path)]
         scored = scoring.score(truth, found, collar)
         emit(_as_json(scored) if as_json else _table(scored))
+
+
+def _refuse_turns(hypotheses: Sequence[Path]) -> None:
+    from diffusion_asr.errors import FormatError
+    from diffusion_asr.formats import format_of
+
+    for path in hypotheses:
+        if format_of(path) == "rttm":
+            raise FormatError(
+                f"{path}: an RTTM holds turns and no words, but the reference holds words. Give a transcript "
+                "(for words and DER), or an RTTM as reference (for DER alone)"
+            )
 
 
 def _groups(scored: Sequence[Scored]) -> dict[str, list[Scored]]:
@@ -65,36 +81,47 @@ def _table(scored: Sequence[Scored]) -> str:
             else:
                 rate, low, high = found
                 spread = f" [{low:.1f}, {high:.1f}]" if len(group) > 1 else ""
-                cells.append(f"{rate.percent:.2f}{spread}")
+                cells.append(f"{rate.percent:.2f}{spread}" if rate.units else f"{rate.errors:g} of 0")
         cells.append(_attribution(group))
         rows.append(cells)
     widths = [max(len(row[n]) for row in rows) for n in range(len(head))]
     lines = ("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows)
     note = (
-        "per cent; Whisper's basic normaliser (combining marks kept), Mandarin by character; DER without "
-        "collar; attribution = cpWER - ORC-WER"
+        "per cent; Whisper's basic normaliser (combining marks kept, asides in brackets left out), Hanzi "
+        "count as words; DER without collar; attribution = cpWER - ORC-WER"
     )
-    return "\n".join(lines) + f"\n{note}\n"
+    notes = [note, *(f"{one.recording}: {told}" for one in scored for told in one.notes)]
+    return "\n".join([*lines, *notes]) + "\n"
 
 
 def _attribution(group: Sequence[Scored]) -> str:
     from diffusion_asr.scoring import combine_scores
 
-    both = combine_scores(group, "cpWER"), combine_scores(group, "ORC-WER")
-    return "-" if both[0] is None or both[1] is None else f"{both[0][0].percent - both[1][0].percent:.2f}"
+    together, apart = combine_scores(group, "cpWER"), combine_scores(group, "ORC-WER")
+    if together is None or apart is None or not together[0].units:
+        return "-"
+    return f"{together[0].percent - apart[0].percent:.2f}"
 
 
 def _as_json(scored: Sequence[Scored]) -> str:
     from diffusion_asr.scoring import METRICS, combine_scores
 
-    out: dict[str, dict[str, dict[str, float]]] = {}
+    out: dict[str, dict[str, Any]] = {}
     for name, group in _groups(scored).items():
         out[name] = {}
         for metric in METRICS:
             if (found := combine_scores(group, metric)) is not None:
                 rate, low, high = found
                 out[name][metric] = {
-                    "percent": round(rate.percent, 3), "errors": rate.errors, "units": rate.units,
-                    "low": round(low, 3), "high": round(high, 3),
+                    "percent": _finite(rate.percent), "errors": rate.errors, "units": rate.units,
+                    "low": _finite(low), "high": _finite(high),
                 }  # fmt: skip
-    return json.dumps(out, indent=1, ensure_ascii=False) + "\n"
+    for one in scored:
+        if one.notes:
+            out[one.recording]["notes"] = list(one.notes)
+    return json.dumps(out, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _finite(percent: float) -> float | None:
+    """JSON has no infinity, which errors in no reference words would be."""
+    return round(percent, 3) if isfinite(percent) else None

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from diffusion_asr.errors import FormatError
 from diffusion_asr.formats.base import (
     Format,
+    assemble,
     assemble_sessions,
     bad,
     decimal,
@@ -31,6 +33,11 @@ from diffusion_asr.transcript import Segment, Transcript, Word
 _RTTM_OTHERS = re.compile(
     r"A/P|CB|EDIT|FILLER|IP|LEXEME|NO-RT-METADATA|NOSCORE|NON-LEX|NON-SPEECH|SEGMENT|SPKR-INFO|SU"
 )
+_RTTM_LINE = "'SPEAKER file 1 start duration <NA> <NA> name <NA> <NA>'"
+_TIME = re.compile(r"[+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?")
+CHANNEL = "channel"
+"""The key in a transcript's metadata for the channel that stm and ctm state, unless it is 1."""
+
 _LABEL = re.compile(r"<[^<>\s]*>(?:\s+|$)")
 _NO_SPACE = re.compile(r"(?<=[\u2e80-\u9fff\uff00-\uffef]) (?=[\u2e80-\u9fff\uff00-\uffef])")
 
@@ -55,38 +62,88 @@ def _rttm_segments(text: str) -> Iterator[tuple[str, Segment]]:
         if _RTTM_OTHERS.fullmatch(fields[0]):
             continue
         if fields[0] != "SPEAKER" or len(fields) < 8:
-            raise bad(
-                number, f"'SPEAKER file 1 start duration <NA> <NA> name ...' is expected, not {shown(line)}"
-            )
-        start, end = _extent(fields[3], fields[4], number)
-        yield fields[1], Segment(start, end, "", speaker=name_from(fields[7]))
+            raise bad(number, f"{_RTTM_LINE} is expected, not {shown(line)}")
+        place = _find_times(fields, number, line)
+        start, end = _extent(fields[place], fields[place + 1], number)
+        speaker = " ".join(_without_scores(fields[place + 4 :], standard=len(fields) <= 10 and place == 3))
+        yield " ".join(fields[1 : place - 1]), Segment(start, end, "", speaker=name_from(speaker))
+
+
+def _find_times(fields: list[str], number: int, line: str) -> int:
+    """The place of the start: where two times and two <NA> follow each other, for names may hold spaces.
+
+    Raises:
+        FormatError: There is no such place, or there are several, and the line is not of ten fields.
+    """
+    found = [
+        n
+        for n in range(3, len(fields) - 4)
+        if fields[n + 2] == fields[n + 3] == "<NA>"
+        and _TIME.fullmatch(fields[n])
+        and _TIME.fullmatch(fields[n + 1])
+    ]
+    if len(found) == 1:
+        return found[0]
+    if len(fields) > 10:
+        raise bad(number, f"{_RTTM_LINE} is expected, names without spaces, not {shown(line)}")
+    return 3
+
+
+def _without_scores(fields: list[str], standard: bool) -> list[str]:
+    """The fields of a name, without the confidence and the look-ahead time that may follow it."""
+    if standard:
+        return fields[:1]
+    for _ in range(2):
+        if len(fields) > 1 and fields[-1] == "<NA>":
+            fields = fields[:-1]
+    return fields
 
 
 def _render_stm(transcripts: list[Transcript]) -> str:
     lines: list[str] = []
-    for name, transcript in sessions(transcripts):
+    for name, channel, transcript in _channels(transcripts):
         for segment in transcript.segments:
             text = one_line(segment.text)
             # The label is optional, and meeteval counts it as a word: only write it to protect a text
             # that looks as if it began with one.
             label = "<NA> " if _LABEL.match(text) else ""
             times = f"{decimal(millis(segment.start))} {decimal(millis(segment.end))}"
-            lines.append(f"{name} 1 {token(segment.speaker)} {times} {label}{text}".rstrip() + "\n")
+            lines.append(f"{name} {channel} {token(segment.speaker)} {times} {label}{text}".rstrip() + "\n")
     return "".join(lines)
 
 
 def _parse_stm(text: str) -> list[Transcript]:
-    return assemble_sessions(_stm_segments(text))
+    return _assemble_channels(_stm_segments(text))
 
 
-def _stm_segments(text: str) -> Iterator[tuple[str, Segment]]:
+def _channels(transcripts: list[Transcript]) -> Iterator[tuple[str, str, Transcript]]:
+    """Transcripts with their ids and channels; a recording may be there once for each of its channels."""
+    found: dict[str, list[Transcript]] = {}
+    for transcript in transcripts:
+        found.setdefault(transcript.metadata.get(CHANNEL, "1"), []).append(transcript)
+    for channel, group in found.items():
+        yield from ((name, token(channel), transcript) for name, transcript in sessions(group))
+
+
+def _assemble_channels(pieces: Iterable[tuple[str, str, Segment]]) -> list[Transcript]:
+    """One transcript for each channel of each recording, in order of first appearance."""
+    found: dict[tuple[str, str], list[Segment]] = {}
+    for name, channel, segment in pieces:
+        found.setdefault((name, channel), []).append(segment)
+    return [
+        replace(assemble(segments, name_from(name)), metadata={} if channel == "1" else {CHANNEL: channel})
+        for (name, channel), segments in found.items()
+    ]
+
+
+def _stm_segments(text: str) -> Iterator[tuple[str, str, Segment]]:
     for number, line in rows(text, comment=";"):
         fields = line.strip().split(maxsplit=5)
         if len(fields) < 5:
             raise bad(number, f"'file channel speaker start end <label> text' is expected, not {shown(line)}")
         start, end = span(time_from(fields[3], number), time_from(fields[4], number), number)
         words = _LABEL.sub("", fields[5], count=1) if _labelled(fields) else "".join(fields[5:])
-        yield fields[0], Segment(start, end, words, speaker=name_from(fields[2]))
+        yield fields[0], fields[1], Segment(start, end, words, speaker=name_from(fields[2]))
 
 
 def _labelled(fields: list[str]) -> bool:
@@ -95,14 +152,14 @@ def _labelled(fields: list[str]) -> bool:
 
 def _render_ctm(transcripts: list[Transcript]) -> str:
     lines: list[str] = []
-    for name, transcript in sessions(transcripts):
+    for name, channel, transcript in _channels(transcripts):
         for number, segment in enumerate(transcript.segments, start=1):
             if segment.text.strip() and not segment.words:
                 raise FormatError(
                     f"segment {number} of {name} has no word times, which ctm needs; "
                     "transcribe with word times or choose stm"
                 )
-            lines += (f"{name} 1 {line}\n" for word in segment.words for line in _ctm_word(word))
+            lines += (f"{name} {channel} {line}\n" for word in segment.words for line in _ctm_word(word))
     return "".join(lines)
 
 
@@ -118,15 +175,15 @@ def _ctm_word(word: Word) -> Iterator[str]:
 
 
 def _parse_ctm(text: str) -> list[Transcript]:
-    found: dict[str, list[Word]] = {}
+    found: dict[tuple[str, str], list[Word]] = {}
     for number, line in rows(text, comment=";;"):
         fields = line.split()
         if len(fields) < 5:
             raise bad(number, f"'file channel start duration word confidence' is expected, not {shown(line)}")
         start, end = _extent(fields[2], fields[3], number)
         word = Word(fields[4], start, end, _confidence(fields[5:6], number))
-        found.setdefault(fields[0], []).append(word)
-    return assemble_sessions((name, _joined(words)) for name, words in found.items())
+        found.setdefault((fields[0], fields[1]), []).append(word)
+    return _assemble_channels((*where, _joined(words)) for where, words in found.items())
 
 
 def _joined(words: Iterable[Word]) -> Segment:

@@ -122,7 +122,8 @@ def files(tmp_path: Path, reference: str, hypothesis: str, suffixes: str = "stm 
 
 
 def scored(paths: list[Path]) -> dict[str, dict[str, Rate]]:
-    found = score(*(formats.read(path) for path in paths))
+    reference, hypothesis = paths
+    found = score(formats.read(reference), formats.read(hypothesis))
     return {one.recording: dict(one.rates) for one in found}
 
 

@@ -14,7 +14,8 @@ from diffusion_asr.meeting.attribution import Turn
 from diffusion_asr_pyannote import toolkit as _toolkit  # telemetry off before pyannote.audio is imported
 from diffusion_asr_pyannote.diarization import OfflineDiarization
 from diffusion_asr_pyannote.diarizer import PipelineInputError, PyannoteDiarizer, meeting_diarizer, turns_of
-from diffusion_asr_pyannote.pipeline import SpeakerAttributedTranscription, SpeakerTranscript
+from diffusion_asr_pyannote.pipeline import SpeakerAttributedTranscription
+from diffusion_asr_pyannote.transcript import SpeakerTranscript
 
 TOOLKIT = "pyannote.audio"
 TOOLKIT_VERSION = _toolkit.VERSION

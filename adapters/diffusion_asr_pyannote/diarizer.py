@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 
 from diffusion_asr.audio.files import SAMPLE_RATE, Samples
 from diffusion_asr.errors import DiffusionASRError
 from diffusion_asr.meeting import Diarization, SpeakerCount, Stage
 from diffusion_asr.meeting.attribution import Turn
+from diffusion_asr.meeting.diarizer import distinct_names
 from diffusion_asr_pyannote import toolkit as _toolkit  # telemetry off first
 
 from pyannote.audio import Pipeline  # isort: skip
@@ -36,11 +38,13 @@ class PyannoteDiarizer:
 
     Attributes:
         annotation: What the pipeline found last, in which turns may overlap.
+        embeddings: Of its speakers by name, (dimension,) each, if the pipeline gave any.
     """
 
     def __init__(self, pipeline: Pipeline, name: str, uri: str = "meeting", hook: Hook | None = None) -> None:
         self.name = name
         self.annotation = Annotation(uri=uri)
+        self.embeddings: dict[str, NDArray[Any]] = {}
         self._pipeline, self._uri, self._hook = pipeline, uri, hook
 
     def diarize(self, samples: Samples, count: SpeakerCount, stage: Stage) -> Diarization:
@@ -63,16 +67,26 @@ class PyannoteDiarizer:
         known = {"num_speakers": count.exactly, "min_speakers": count.at_least, "max_speakers": count.at_most}
         given = {name: number for name, number in known.items() if number is not None}
         output = self._pipeline(file, hook=hook, **given)
-        if hasattr(output, "exclusive_speaker_diarization"):
-            self.annotation, single = output.speaker_diarization, output.exclusive_speaker_diarization
-            return Diarization(tuple(turns_of(self.annotation)), tuple(turns_of(single)))
-        self.annotation = output[0] if isinstance(output, tuple) else output  # the rest: separated sources
-        if not isinstance(self.annotation, Annotation):
-            kind = type(output).__name__
-            raise PipelineInputError(
-                f"the diarization returned {kind}: give a pipeline that returns speaker turns"
-            )
-        return Diarization(tuple(turns_of(self.annotation)))
+        if not hasattr(output, "exclusive_speaker_diarization"):
+            # A tuple's other part is separated sources.
+            self.annotation = output[0] if isinstance(output, tuple) else output
+            if not isinstance(self.annotation, Annotation):
+                raise PipelineInputError(
+                    f"the diarization returned {type(output).__name__}: "
+                    "give a pipeline that returns speaker turns"
+                )
+            return Diarization(tuple(turns_of(self.annotation)))
+        self.annotation, single = output.speaker_diarization, output.exclusive_speaker_diarization
+        turns, exclusive = turns_of(self.annotation), turns_of(single)
+        self._keep_embeddings(output, [turn.speaker for turn in (*turns, *exclusive)])
+        return Diarization(tuple(turns), tuple(exclusive))
+
+    def _keep_embeddings(self, output: Any, speakers: Iterable[str]) -> None:
+        """By the names that core gives to speakers."""
+        rows = getattr(output, "speaker_embeddings", None)
+        names = distinct_names(speakers)
+        labels = [names.get(str(label)) for label in self.annotation.labels()]
+        self.embeddings = {} if rows is None else {n: r for n, r in zip(labels, rows, strict=False) if n}
 
 
 def meeting_diarizer() -> PyannoteDiarizer:

@@ -10,8 +10,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,45 +21,31 @@ from diffusion_asr.errors import DiffusionASRError
 from diffusion_asr.meeting import (
     DEFAULT_ORDER,
     MeetingOptions,
-    MeetingResult,
     Order,
     SpeakerCount,
     transcribe_meeting,
 )
-from diffusion_asr.meeting.attribution import LIMIT, Turn
+from diffusion_asr.meeting.attribution import LIMIT
 from diffusion_asr.recognizer import Recognizer
 from diffusion_asr.toolkits import translate_errors
-from diffusion_asr.transcript import Transcript
 from diffusion_asr_pyannote.diarizer import PipelineInputError, PyannoteDiarizer
+from diffusion_asr_pyannote.transcript import SpeakerTranscript, make_transcript
 
 from pyannote.audio import Audio, Pipeline  # isort: skip
 from pyannote.audio.pipelines.utils.getter import get_pipeline  # isort: skip
-from pyannote.core import Annotation, Segment  # isort: skip
 
 OFFLINE = "offline"
+_PART = "diarization"  # the sub-pipeline's name
 _OFFLINE_FOLDER = Path(__file__).parent / "offline"
-
-
-@dataclass(frozen=True, slots=True)
-class SpeakerTranscript(Transcript):
-    """A transcript whose words and segments have speakers, beside the diarization that it was joined with.
-
-    Attributes:
-        speaker_diarization: pyannote ``Annotation`` in which turns may overlap.
-        exclusive_speaker_diarization: pyannote ``Annotation`` with one speaker at a time; words were
-            attributed by it.
-    """
-
-    speaker_diarization: Any = None
-    exclusive_speaker_diarization: Any = None
 
 
 class SpeakerAttributedTranscription(Pipeline):  # type: ignore[misc]  # pyannote is untyped
     """Diarization, recognition, and the join of the two.
 
     Args:
-        diarization: "offline" (in this package), or any pyannote diarization: a pipeline, a folder or YAML
-            file, a name on the hub ("pyannote/speaker-diarization-community-1"), a configuration.
+        diarization: "offline" or ``OFFLINE_DIARIZATION`` (in this package), or any pyannote diarization: a
+            pipeline, a folder or YAML file, a name on the hub ("pyannote/speaker-diarization-community-1"), a
+            configuration.
         recognizer: A ``Recognizer``, or a model name or folder for ``Recognizer.from_pretrained``.
         language: Code that calls without one use; None detects it for each window.
         limit: Seconds between a word and a turn that it may still belong to.
@@ -73,12 +59,13 @@ class SpeakerAttributedTranscription(Pipeline):  # type: ignore[misc]  # pyannot
 
     Raises:
         ModelError: Unknown or damaged model.
-        PipelineInputError: A negative limit, an order or a decoding option that does not exist.
+        PipelineInputError: A negative limit; an order, a decoding option or a diarization that does not
+            exist.
     """
 
     def __init__(
         self,
-        diarization: Pipeline | str | dict[str, Any] = OFFLINE,
+        diarization: Pipeline | str | os.PathLike[str] | dict[str, Any] = OFFLINE,
         recognizer: Recognizer | str | os.PathLike[str] = "canvas-base",
         language: str | None = None,
         limit: float = LIMIT,
@@ -91,16 +78,27 @@ class SpeakerAttributedTranscription(Pipeline):  # type: ignore[misc]  # pyannot
         with translate_errors(PipelineInputError, TypeError, ValueError):
             how = DecodingOptions().changed(**decoding)
             options = MeetingOptions(language, order=order, limit=limit, decoding=how)
+        found = _load(diarization, token=token, cache_dir=cache_dir)
         if not isinstance(recognizer, Recognizer):
             recognizer = Recognizer.from_pretrained(recognizer)
-        if isinstance(diarization, str) and diarization == OFFLINE:
-            diarization = str(_OFFLINE_FOLDER)
         self.recognizer, self.options = recognizer, options
-        self.diarization = get_pipeline(diarization, token=token, cache_dir=cache_dir)
+        self.diarization = found
 
     def default_parameters(self) -> dict[str, Any]:
         """Those of the diarization; recognition has none to tune."""
         return {"diarization": self.diarization.default_parameters()}
+
+    def instantiate(self, params: Mapping[str, Any]) -> Pipeline:
+        """Set the parameters of the diarization, given as its own or under "diarization".
+
+        Raises:
+            ValueError: A parameter that the diarization does not have.
+        """
+        return super().instantiate(_nested(params))
+
+    def freeze(self, params: Mapping[str, Any]) -> Pipeline:
+        """As ``instantiate``, for good."""
+        return super().freeze(_nested(params))
 
     def classes(self) -> Any:
         """Labels of the speakers, as the diarization gives them."""
@@ -160,25 +158,36 @@ class SpeakerAttributedTranscription(Pipeline):  # type: ignore[misc]  # pyannot
             )
         except DiffusionASRError as error:
             raise PipelineInputError(f"{uri}: {error}") from error
-        result = _with_annotations(meeting, uri)
+        result = make_transcript(meeting, uri, diarizer.embeddings)
         tell("attribution", result)
         return result
 
 
-def _with_annotations(meeting: MeetingResult, uri: str) -> SpeakerTranscript:
-    plain = {field.name: getattr(meeting.transcript, field.name) for field in fields(Transcript)}
-    return SpeakerTranscript(
-        **plain,
-        speaker_diarization=_annotation(meeting.turns, uri),
-        exclusive_speaker_diarization=_annotation(meeting.exclusive, uri),
-    )
+def _nested(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters as pyannote wants them, by sub-pipeline; this pipeline has one, and none of its own."""
+    bare = {name: value for name, value in params.items() if name != _PART}
+    return {_PART: {**params.get(_PART, {}), **bare}} if bare else dict(params)
 
 
-def _annotation(turns: Iterable[Turn], uri: str) -> Annotation:
-    made = Annotation(uri=uri)
-    for number, turn in enumerate(turns):
-        made[Segment(turn.start, turn.end), number] = turn.speaker
-    return made
+def _load(diarization: Pipeline | str | os.PathLike[str] | dict[str, Any], **access: Any) -> Pipeline:
+    """The diarization that was named; of a pipeline like ours, the diarization in it.
+
+    Raises:
+        PipelineInputError: A path to nothing (which the hub is not asked for), or no pipeline at all.
+    """
+    if isinstance(diarization, os.PathLike):
+        if not Path(diarization).exists():
+            raise PipelineInputError(f"{diarization}: no such folder or file to load a diarization from")
+        diarization = os.fspath(diarization)
+    if isinstance(diarization, str) and diarization == OFFLINE:
+        diarization = str(_OFFLINE_FOLDER)
+    if not isinstance(diarization, Pipeline | str | dict):
+        kind = type(diarization).__name__
+        raise PipelineInputError(
+            f"diarization must be a pipeline, a folder, a YAML file, a name or a configuration, not {kind}"
+        )
+    found = get_pipeline(diarization, **access)
+    return found.diarization if isinstance(found, SpeakerAttributedTranscription) else found
 
 
 def _source(file: Mapping[str, Any]) -> tuple[Any, int]:

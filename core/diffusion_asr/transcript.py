@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from diffusion_asr.languages import is_spaced, is_wide
@@ -86,6 +85,6 @@ class Transcript:
         return max(spans, key=lambda name: spans[name]) if spans else None
 
     @property
-    def words(self) -> Iterator[Word]:
+    def words(self) -> tuple[Word, ...]:
         """Every word, in order."""
-        return (word for segment in self.segments for word in segment.words)
+        return tuple(word for segment in self.segments for word in segment.words)

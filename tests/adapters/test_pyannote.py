@@ -1,5 +1,6 @@
 """The pyannote adapter with the real toolkit, offline. Speech: pyannote's own sample and tests/data."""
 
+import json
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ pytest.importorskip(
 
 from pyannote.audio import Pipeline
 from pyannote.audio import sample as sample_package
+from pyannote.audio.pipelines.speaker_diarization import DiarizeOutput
 from pyannote.audio.pipelines.utils.hook import ArtifactHook, Hooks, ProgressHook, TimingHook
 from pyannote.core import Annotation
 from pyannote.core import Segment as Span
@@ -195,6 +197,91 @@ def test_two_labels_that_are_written_the_same_way_are_told() -> None:
     turns[Span(0.0, 1.0)], turns[Span(1.0, 2.0)] = 1, "1"
     with pytest.raises(ValueError, match="two speakers of the same name"):
         adapter.turns_of(turns)
+
+
+# --- in the place of pyannote's own
+
+
+def test_the_result_serves_scripts_that_take_a_diarization(meeting: Any, tmp_path: Path) -> None:
+    """The documented ways of pyannote.audio 3.1 (an ``Annotation``) and 4 (a ``DiarizeOutput``)."""
+    turns = [(turn, speaker) for turn, _, speaker in meeting.itertracks(yield_label=True)]
+    assert turns == [(t, s) for t, _, s in meeting.speaker_diarization.itertracks(yield_label=True)] != []
+    assert list(meeting.itertracks()) == list(meeting.speaker_diarization.itertracks())
+    assert meeting.labels() == ["SPEAKER_00", "SPEAKER_01"]
+    with (tmp_path / "sample.rttm").open("w") as file:
+        meeting.write_rttm(file)
+    assert load_rttm(tmp_path / "sample.rttm")["sample"].labels() == meeting.labels()
+    assert isinstance(meeting.words, tuple)
+    assert meeting.words[0].speaker in meeting.labels()
+
+
+@pytest.fixture(scope="module")
+def output(pipeline: Any) -> Any:
+    """What the diarization alone gives."""
+    return pipeline.diarization(pipeline_file(SAMPLE), num_speakers=2)
+
+
+def test_the_result_is_serialized_as_pyannote_s_with_the_words_beside(meeting: Any, output: Any) -> None:
+    plain, theirs = json.loads(json.dumps(meeting.serialize())), output.serialize()
+    assert plain["diarization"][0].keys() == theirs["diarization"][0].keys()
+    assert plain.keys() == theirs.keys() | {"transcript"}
+    for view in theirs:
+        assert {row["speaker"] for row in plain[view]} == {row["speaker"] for row in theirs[view]}
+    told = [(w["text"], w["start"], w["speaker"]) for s in plain["transcript"] for w in s["words"]]
+    assert told == [(w.text, round(w.start, 3), w.speaker) for w in meeting.words]
+
+
+def test_each_speaker_has_an_embedding(meeting: Any, output: Any) -> None:
+    assert meeting.speaker_embeddings.shape[0] == 2
+    assert np.allclose(meeting.speaker_embeddings, output.speaker_embeddings)
+    assert not np.allclose(*meeting.speaker_embeddings)
+
+
+def test_embeddings_follow_speakers_who_are_renamed_or_never_talk(pipeline: Any) -> None:
+    class Known(Pipeline):  # type: ignore[misc]
+        def apply(self, file: Any, hook: Any = None) -> Any:
+            turns = Annotation()
+            turns[Span(0.0, 1.0)], turns[Span(1.0, 2.0)], turns[Span(90.0, 91.0)] = "unknown", "b b", "a"
+            return DiarizeOutput(turns, turns, np.array([[1.0], [2.0], [3.0]]))  # a, b b, unknown
+
+    out = adapter.SpeakerAttributedTranscription(Known(), pipeline.recognizer)(ENGLISH, steps=1)
+    assert out.labels() == ["b b", "unknown_2"]
+    assert out.speaker_embeddings.tolist() == [[2.0], [3.0]]
+
+
+@pytest.mark.parametrize("given", [adapter.OFFLINE_DIARIZATION, adapter.OFFLINE_DIARIZATION / "config.yaml"])
+def test_our_own_class_takes_our_own_constants(given: Path, pipeline: Any) -> None:
+    ours = adapter.SpeakerAttributedTranscription(given, pipeline.recognizer)
+    assert type(ours.diarization) is adapter.OfflineDiarization
+    assert ours.instantiated
+
+
+def test_a_pipeline_like_ours_gives_its_diarization(pipeline: Any) -> None:
+    ours = adapter.SpeakerAttributedTranscription(adapter.MEETING, pipeline.recognizer)
+    assert type(ours.diarization) is adapter.OfflineDiarization
+
+
+def test_what_is_no_diarization_is_told_without_asking_the_hub(pipeline: Any, tmp_path: Path) -> None:
+    with pytest.raises(adapter.PipelineInputError, match="none: no such folder or file"):
+        adapter.SpeakerAttributedTranscription(tmp_path / "none", pipeline.recognizer)
+    with pytest.raises(adapter.PipelineInputError, match="not int"):
+        adapter.SpeakerAttributedTranscription(3, pipeline.recognizer)
+
+
+def test_parameters_of_a_diarization_are_taken_as_they_are(pipeline: Any) -> None:
+    """As a script tunes or sets them for pyannote's own pipeline, and under the part's name."""
+    ours = adapter.SpeakerAttributedTranscription(recognizer=pipeline.recognizer)
+    bare = adapter.OfflineDiarization().default_parameters()
+    changed = {**bare, "clustering": {**bare["clustering"], "threshold": 0.61}}
+    assert ours.instantiate(changed) is ours
+    assert ours.diarization.clustering.threshold == 0.61
+    ours.instantiate({"diarization": bare})
+    assert ours.parameters(instantiated=True) == {"diarization": bare}
+    ours.instantiate(ours.parameters(instantiated=True))
+    with pytest.raises(ValueError, match="'threshhold' does not exist"):
+        ours.instantiate({"clustering": {"threshhold": 0.5}})
+    ours.freeze({"segmentation": {"min_duration_off": 0.2}})
+    assert ours.parameters(frozen=True)["diarization"]["segmentation"] == {"min_duration_off": 0.2}
 
 
 # --- bad input: the toolkit's kind of error, our message

@@ -104,7 +104,7 @@ def tidy_diarization(found: Diarization, duration: float) -> Diarization:
             raise DiarizationError(
                 f"the diarization has a turn of {turn.speaker} from {turn.start} to {turn.end}"
             )
-    names = _distinct(turn.speaker for turn in both)
+    names = distinct_names(turn.speaker for turn in both)
     turns, single = (
         [
             Turn(max(0.0, turn.start), min(turn.end, duration), names[turn.speaker])
@@ -130,7 +130,7 @@ def merge_turns(turns: Iterable[Turn]) -> list[Turn]:
     return out
 
 
-def _distinct(speakers: Iterable[str]) -> dict[str, str]:
+def distinct_names(speakers: Iterable[str]) -> dict[str, str]:
     """A name for each speaker that stays another's after RTTM, STM and CTM took the spaces out."""
     names: dict[str, str] = {}
     taken = {token(None)}  # what those formats write for nobody

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast, overload
 
 import numpy as np
 import torch
@@ -13,6 +16,8 @@ from torch import Tensor
 
 from diffusion_asr.acoustics.encoder import AcousticMemory, check_waveforms
 from diffusion_asr.audio import files as audio
+from diffusion_asr.audio.samples import as_float, is_clip_list
+from diffusion_asr.audio.sources import Readable, is_readable, open_source
 from diffusion_asr.audio.speech import SpeechDetector
 from diffusion_asr.audio.windows import Detector, WindowOptions, pack_windows
 from diffusion_asr.decoding.decoder import (
@@ -22,7 +27,7 @@ from diffusion_asr.decoding.decoder import (
     Hypothesis,
 )
 from diffusion_asr.decoding.words import build_words
-from diffusion_asr.errors import LanguageError
+from diffusion_asr.errors import LanguageError, ModelError
 from diffusion_asr.languages import find_language
 from diffusion_asr.loading import load_model
 from diffusion_asr.models.parts import Parts
@@ -34,7 +39,9 @@ from diffusion_asr.transcript import Segment, Transcript
 if TYPE_CHECKING:
     from diffusion_asr.loading import LoadOptions
 
-Source = str | os.PathLike[str] | np.ndarray | Tensor
+Source = Readable | np.ndarray | Tensor
+os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
+"""A forked child has none of its parent's threads: torch would wait for them for ever (libgomp)."""
 
 
 class Progress(Protocol):
@@ -70,6 +77,7 @@ class Recognizer:
         """
         self.parts = parts
         self._detector = detector
+        self._origin: _Origin | None = None
 
     @classmethod
     def from_pretrained(
@@ -85,7 +93,20 @@ class Recognizer:
             ModelError: Unknown name, or a folder that is missing, corrupt or of another format.
             ToolkitMissingError: A DiffusionGemma without transformers.
         """
-        return cls(load_model(name, options))
+        made = cls(load_model(name, options))
+        made._origin = _Origin(name, options, made.parts, _changes(made.parts))
+        return made
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Go to another process by name: the model is loaded again there."""
+        origin = self._origin
+        if origin is None or origin.parts is not self.parts or origin.changes != _changes(self.parts):
+            raise ModelError(
+                "a recogniser goes to another process by its model's name or folder, and this one's parts "
+                "were put together or changed here: save them to a folder, and give its name to the worker"
+            )
+        name = Path(origin.name).absolute() if Path(origin.name).is_dir() else origin.name
+        return _load_again, (name, origin.options, self._detector)
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -103,20 +124,23 @@ class Recognizer:
         """Listen.
 
         Args:
-            waveforms: (B, samples) float32 at 16 kHz in [-1, 1], each at most 30 s.
+            waveforms: (B, samples) at 16 kHz, each at most 30 s: floats in [-1, 1], or int16.
             lengths: (B,) samples of each clip; None if none is padded.
 
         Raises:
             AudioError: Wrong shape, empty, longer than 30 s, or not finite.
         """
+        if waveforms.dtype != torch.float32:
+            waveforms = torch.from_numpy(as_float(waveforms)).to(waveforms.device)
         check_waveforms(waveforms, lengths)
-        return self.parts.encoder.encode(waveforms, lengths)
+        with _exact(waveforms):
+            return self.parts.encoder.encode(waveforms, lengths)
 
     def detect_language(self, memory: AcousticMemory) -> list[dict[str, float]]:
         """Probability of each language, one dictionary for each clip; empty where the model cannot tell."""
         if self.parts.language is None:
             return [{} for _ in range(len(memory))]
-        with torch.inference_mode():
+        with torch.inference_mode(), _exact(memory.states):
             rows = self.parts.language(memory.spoken()).exp().tolist()
         return [dict(zip(self.parts.language.languages, row, strict=True)) for row in rows]
 
@@ -165,38 +189,77 @@ class Recognizer:
         """
         options = (options or DecodingOptions()).changed(**changes)
         languages = self.choose_languages(memory, language)
-        decoded = self.parts.decoder.decode(memory, languages, options)
+        with _exact(memory.states):
+            decoded = self.parts.decoder.decode(memory, languages, options)
         clips = zip(decoded, languages, memory.seconds.tolist(), strict=True)
         return [self._hypothesis(one, code, seconds) for one, code, seconds in clips]
 
+    @overload
     def transcribe(
         self,
         source: Source,
         language: str | None = None,
         options: DecodingOptions | None = None,
         *,
-        sample_rate: int = audio.SAMPLE_RATE,
+        sample_rate: float = audio.SAMPLE_RATE,
+        track: int | None = None,
         progress: Progress | None = None,
         on_hypothesis: Callable[[float, Hypothesis], None] | None = None,
         on_window: WindowDone | None = None,
         known: Mapping[tuple[float, float], Sequence[Segment]] | None = None,
         **changes: Any,
-    ) -> Transcript:
+    ) -> Transcript: ...
+
+    @overload
+    def transcribe(
+        self,
+        source: Sequence[Source],
+        language: str | None = None,
+        options: DecodingOptions | None = None,
+        *,
+        sample_rate: float = audio.SAMPLE_RATE,
+        track: int | None = None,
+        progress: Progress | None = None,
+        on_hypothesis: Callable[[float, Hypothesis], None] | None = None,
+        on_window: WindowDone | None = None,
+        known: Mapping[tuple[float, float], Sequence[Segment]] | None = None,
+        **changes: Any,
+    ) -> list[Transcript]: ...
+
+    def transcribe(
+        self,
+        source: Source | Sequence[Source],
+        language: str | None = None,
+        options: DecodingOptions | None = None,
+        *,
+        sample_rate: float = audio.SAMPLE_RATE,
+        track: int | None = None,
+        progress: Progress | None = None,
+        on_hypothesis: Callable[[float, Hypothesis], None] | None = None,
+        on_window: WindowDone | None = None,
+        known: Mapping[tuple[float, float], Sequence[Segment]] | None = None,
+        **changes: Any,
+    ) -> Transcript | list[Transcript]:
         """Transcribe a recording of any length.
 
         Speech is found by a detector, packed into windows of up to 30 s and decoded; silence and noise give
-        no text. Memory is bounded by the windows, not by the recording, when ``source`` is a path.
+        no text. Memory is bounded by the windows, not by the recording, when ``source`` is a file.
 
         Args:
-            source: A path, or samples (samples,) or (channels, samples).
+            source: A path; the bytes of a sound file, or a file opened in binary; samples (samples,) or
+                (channels, samples), floats or int16; or a list of these, each a recording of its own.
             language: A code, name or tag; None or "auto" detects it for each window.
             options: As in ``decode``.
             sample_rate: Of ``source`` if it is samples.
+            track: Of a file's audio tracks this one, from 1; None is its default.
             progress: Called as windows are finished.
             on_hypothesis: Called with each window's start in seconds and its hypothesis, with a trace.
             on_window: Called with the segments of each window as soon as it is decoded.
             known: Segments of windows that were decoded before, by start and end: not decoded again.
             changes: As in ``decode``.
+
+        Returns:
+            A transcript; of a list, a list of them.
 
         Raises:
             AudioError: Unreadable audio.
@@ -208,25 +271,40 @@ class Recognizer:
         options = (options or DecodingOptions()).changed(**changes)  # wrong ones: before anything is read
         if on_hypothesis is not None:
             options = options.changed(trace=True)
-        blocks, name, total = _open(source, sample_rate)
+        hooks = _Hooks(progress, on_hypothesis, on_window, known or {})
+        if not is_clip_list(source):
+            return self._transcribe(_open(source, sample_rate, track), language, options, hooks)
+        return [
+            self._transcribe(_open(clip, sample_rate, track), language, options, hooks)
+            for clip in cast("Sequence[Source]", source)
+        ]
+
+    def _transcribe(
+        self,
+        opened: tuple[Iterable[np.ndarray], str | None, float],
+        language: str | None,
+        options: DecodingOptions,
+        hooks: _Hooks,
+    ) -> Transcript:
+        blocks, name, total = opened
         clock = _Clock(blocks)
         segments: list[Segment] = []
         for window in pack_windows(clock, self.detector, WindowOptions()):
-            found = (known or {}).get((window.start, window.end))
+            found = hooks.known.get((window.start, window.end))
             if found is None:
                 memory = self.encode(torch.from_numpy(window.samples)[None])
                 (hypothesis,) = self.decode(memory, language, options)
-                if on_hypothesis is not None:
-                    on_hypothesis(window.start, hypothesis)
+                if hooks.on_hypothesis is not None:
+                    hooks.on_hypothesis(window.start, hypothesis)
                 found = cut_segments(window, hypothesis)
-            if on_window is not None:
-                on_window(window.start, window.end, tuple(found))
+            if hooks.on_window is not None:
+                hooks.on_window(window.start, window.end, tuple(found))
             segments += found
             trim_heap()
-            if progress is not None:
-                progress(window.end, max(total, window.end))
-        if progress is not None:
-            progress(clock.seconds, clock.seconds)
+            if hooks.progress is not None:
+                hooks.progress(window.end, max(total, window.end))
+        if hooks.progress is not None:
+            hooks.progress(clock.seconds, clock.seconds)
         return Transcript(tuple(segments), duration=round(clock.seconds, 3), source=name)
 
     def check_language(self, language: str | None) -> str | None:
@@ -241,6 +319,16 @@ class Recognizer:
         words = build_words(clip, seconds, self.parts.vocabulary, self.parts.calibration)
         sure = [w.confidence for w in words if w.confidence is not None]
         return Hypothesis(join_words(words), words, language, sum(sure) / len(sure) if sure else 0.0, clip)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Hooks:
+    """Who is told what; see ``Recognizer.transcribe``."""
+
+    progress: Progress | None
+    on_hypothesis: Callable[[float, Hypothesis], None] | None
+    on_window: WindowDone | None
+    known: Mapping[tuple[float, float], Sequence[Segment]]
 
 
 class _Clock:
@@ -259,11 +347,46 @@ class _Clock:
         return self._samples / audio.SAMPLE_RATE
 
 
-def _open(source: Source, sample_rate: int) -> tuple[Iterable[np.ndarray], str | None, float]:
+def _open(
+    source: Any, sample_rate: float, track: int | None
+) -> tuple[Iterable[np.ndarray], str | None, float]:
     """Blocks of mono 16 kHz samples, the recording's name, and its likely length in seconds."""
-    if isinstance(source, str | os.PathLike):
-        path = Path(source)
-        blocks = audio.read_blocks(path)
-        return blocks, str(path), audio.probe_file(path).duration
+    if is_readable(source):
+        given = open_source(source)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", audio.AudioWarning)  # told when the blocks are read
+            duration = audio.probe_file(given, track).duration
+        return audio.read_blocks(given, track=track), given.title, duration
     samples = audio.convert_to_mono(source, sample_rate)
     return [samples], None, len(samples) / audio.SAMPLE_RATE
+
+
+@dataclass(frozen=True, eq=False)
+class _Origin:
+    """Where a recogniser was loaded from, and its parts as they were then."""
+
+    name: str | os.PathLike[str]
+    options: LoadOptions | None
+    parts: Parts
+    changes: int
+
+
+def _changes(parts: Parts) -> int:
+    """How often the weights were written to: torch counts it."""
+    weights = (tensor for module in parts.modules for tensor in module.parameters())
+    return sum(tensor._version for tensor in weights if not tensor.is_inference())
+
+
+def _load_again(name: Any, options: Any, detector: Detector | None) -> Recognizer:
+    made = Recognizer.from_pretrained(name, options)
+    made._detector = detector
+    return made
+
+
+@contextmanager
+def _exact(tensor: Tensor) -> Iterator[None]:
+    """In the model's own types: somebody's autocast around a call would mix others in."""
+    with ExitStack() as stack:
+        for kind in {"cpu", tensor.device.type}:
+            stack.enter_context(torch.autocast(kind, enabled=False))
+        yield

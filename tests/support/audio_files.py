@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import struct
-import subprocess
 from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import soundfile as sf
+from av import AudioFrame, VideoFrame
+from av.audio.stream import AudioStream
+from av.container import OutputContainer
+from av.stream import Disposition
+from av.video.stream import VideoStream
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -47,9 +54,79 @@ def patched_wav(path: Path, offset: int, layout: str, value: int) -> Path:
     return path
 
 
-def ffmpeg(*arguments: str | Path) -> None:
-    """Runs ffmpeg to make a file that soundfile cannot write."""
-    subprocess.run(["ffmpeg", "-nostdin", "-v", "error", "-y", *arguments], check=True)
+@dataclass(frozen=True)
+class Track:
+    """Sound to go into a container: (frames, channels), its first sample at ``start`` seconds."""
+
+    samples: NDArray[np.float32]
+    rate: int
+    coding: str
+    start: float = 0.0
+    is_default: bool = False
+    holes: tuple[tuple[float, float], ...] = ()  # (from, to) in seconds: not written
+    title: str = ""
+
+
+def mux(path: Path, *tracks: Track, video: float = 0.0, kind: str | None = None) -> Path:
+    """Writes a container that soundfile cannot, with ``video`` seconds of black picture."""
+    with av.open(str(path), "w", format=kind) as container:
+        picture = _add_picture(container) if video else None
+        streams = [container.add_stream(t.coding, rate=t.rate, layout=_layout(t)) for t in tracks]
+        for stream, track in zip(streams, tracks, strict=True):
+            assert isinstance(stream, AudioStream)
+            stream.disposition = Disposition.default if track.is_default else Disposition(0)
+            if track.title:
+                stream.metadata["title"] = track.title
+        if picture is not None:
+            _write_picture(container, picture, video)
+        for stream, track in zip(streams, tracks, strict=True):
+            assert isinstance(stream, AudioStream)
+            _write_sound(container, stream, track)
+    return path
+
+
+def _layout(track: Track) -> str:
+    return {1: "mono", 2: "stereo"}[track.samples.shape[1]]
+
+
+def _add_picture(container: OutputContainer) -> VideoStream:
+    picture = container.add_stream("mpeg4", rate=5)
+    assert isinstance(picture, VideoStream)
+    picture.width = picture.height = 64
+    picture.pix_fmt = "yuv420p"
+    return picture
+
+
+def _write_picture(container: OutputContainer, picture: VideoStream, seconds: float) -> None:
+    for n in range(round(5 * seconds)):
+        frame = VideoFrame.from_ndarray(np.zeros((96, 64), np.uint8), "yuv420p")
+        frame.pts, frame.time_base = n, Fraction(1, 5)
+        container.mux(picture.encode(frame))
+    container.mux(picture.encode(None))
+
+
+def _write_sound(container: OutputContainer, stream: AudioStream, track: Track) -> None:
+    frame = AudioFrame.from_ndarray(np.ascontiguousarray(track.samples.T), "fltp", _layout(track))
+    frame.sample_rate, frame.pts, frame.time_base = track.rate, 0, Fraction(1, track.rate)
+    resampler = av.AudioResampler(
+        stream.codec_context.format.name, _layout(track), track.rate, stream.frame_size
+    )
+    frames = [*resampler.resample(frame), *resampler.resample(None)]
+    for packet in [p for one in [*frames, None] for p in stream.encode(one)]:
+        assert packet.pts is not None
+        at = float(packet.pts * packet.time_base)
+        if any(first <= at < last for first, last in track.holes):
+            continue
+        moved = round(track.start / packet.time_base)
+        packet.pts += moved
+        packet.dts = packet.pts
+        container.mux(packet)
+
+
+def join_files(path: Path, *files: Path) -> Path:
+    """One after another, as ``cat`` does."""
+    path.write_bytes(b"".join(file.read_bytes() for file in files))
+    return path
 
 
 def peak_hertz(samples: NDArray[np.float32], rate: int = 16_000) -> float:

@@ -54,7 +54,12 @@ class SpeechDetector:
         Raises:
             ModelError: The file is missing, damaged or holds another network.
         """
+        self._network = network
         self._session = _load(NETWORK, _SHA256) if network is None else _load(network)
+
+    def __reduce__(self) -> tuple[type[SpeechDetector], tuple[Path | None]]:
+        """Go to another process by the file: ONNX Runtime's session cannot."""
+        return SpeechDetector, (self._network,)
 
     def probabilities(self, blocks: Iterable[Samples]) -> Iterator[NDArray[np.float32]]:
         """Streams speech probabilities of one recording.

@@ -39,6 +39,7 @@ class Settings:
     language: str | None
     threads: int | None
     decoding: DecodingOptions
+    track: int | None = None
 
 
 @dataclass
@@ -128,6 +129,7 @@ class Batch:
                 file,
                 language=self.language,
                 options=settings.decoding,
+                track=settings.track,
                 progress=stack.enter_context(progress_bar(file, number, files)) if watched else None,
                 on_hypothesis=_tracer(file, recognizer) if settings.decoding.trace else None,
             )

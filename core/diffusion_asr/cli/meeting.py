@@ -28,6 +28,7 @@ from diffusion_asr.cli.transcribe import (
     Start,
     Steps,
     Threads,
+    Track,
     Verify,
 )
 from diffusion_asr.decoding.options import DecodingOptions
@@ -101,6 +102,7 @@ def meeting(
     format: Formats = ["srt"],  # noqa: A002, B006 - the option's name; typer copies the default
     output_dir: OutputDir = None,
     overwrite: Overwrite = False,
+    track: Track = None,
     report: Report = None,
     resume: Resume = True,
     order: Which = Order.DECODE_FIRST,
@@ -135,6 +137,7 @@ def meeting(
         settings = Settings(
             speakers=(num_speakers, min_speakers, max_speakers), rttm=rttm, channels=channels_as_speakers,
             language=code, order=order.value, model=model, threads=threads, report=report, resume=resume,
+            track=track,
             decoding=DecodingOptions(
                 steps=steps, verify=verify, start=start.value, seed=seed, trace=report is not None
             ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ class Settings:
     report: Path | None
     state: Path | None
     resume: bool
+    track: int | None = None
 
 
 def check_report(report: Path | None, file: Path, overwrite: bool) -> None:
@@ -108,6 +110,7 @@ class MeetingRun:
                 state=self.settings.state,
                 keep_state=True,
                 resume=self.settings.resume,
+                track=self.settings.track,
                 stage=stack.enter_context(_stages(self.file)) if is_terminal() else None,
                 note=say,
             )
@@ -128,7 +131,9 @@ class MeetingRun:
         from diffusion_asr.report import write_report
 
         try:
-            write_report(path, meeting, self.file)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the recording's were told when it was transcribed
+                write_report(path, meeting, self.file, track=self.settings.track)
         except OSError as error:
             raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
 

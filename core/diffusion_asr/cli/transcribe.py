@@ -64,6 +64,13 @@ OutputDir = Annotated[
     Path | None,
     typer.Option("--output-dir", "-o", metavar="DIR", help="Write NAME.FORMAT files here, not to stdout."),
 ]
+Track = Annotated[
+    int | None,
+    typer.Option(
+        callback=_between(1, 1000), metavar="N",
+        help="Of a file's audio tracks this one, from 1; by default the one that the file calls default.",
+    ),
+]  # fmt: skip
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace output files that exist.")]
 Steps = Annotated[
     int | None,
@@ -119,6 +126,7 @@ def transcribe(
     format: Formats = ["txt"],  # noqa: A002, B006 - the option's name; typer copies the default
     output_dir: OutputDir = None,
     overwrite: Overwrite = False,
+    track: Track = None,
     steps: Steps = None,
     verify: Verify = None,
     start: Start = FirstCanvas.NULL,
@@ -142,7 +150,7 @@ def transcribe(
     check_inputs(files)
     code = check_language(language, model)
     settings = Settings(
-        model=model, language=code, threads=threads,
+        model=model, language=code, threads=threads, track=track,
         decoding=DecodingOptions(steps=steps, verify=verify, start=start.value, seed=seed, trace=trace),
     )  # fmt: skip
     names = parse_formats(format)

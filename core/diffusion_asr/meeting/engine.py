@@ -83,6 +83,7 @@ def transcribe_meeting(
     options: MeetingOptions | None = None,
     *,
     sample_rate: int = SAMPLE_RATE,
+    track: int | None = None,
     state: str | os.PathLike[str] | None = None,
     keep_state: bool = False,
     resume: bool = True,
@@ -101,6 +102,7 @@ def transcribe_meeting(
             pyannote adapter. Not used if channels are speakers.
         options: How.
         sample_rate: Of ``source`` if it is samples.
+        track: Of a file's audio tracks this one, from 1; None is its default.
         state: A file that keeps what is done, so that the same call goes on after it was killed. It is
             deleted at the end, unless ``keep_state``: whoever writes the result deletes it then.
         keep_state: See ``state``.
@@ -120,7 +122,7 @@ def transcribe_meeting(
     _check_wishes(diarizer, options)
     model = LazyRecognizer(recognizer)
     options = replace(options, language=model.check_language(options.language))
-    with open_recording(source, sample_rate, options.channels_as_speakers) as recording:
+    with open_recording(source, sample_rate, options.channels_as_speakers, track) as recording:
         run = _Run(recording, model, _chosen(diarizer, recording, options), options, stage or _silent)
         journal = Journal(
             None if state is None else Path(state),

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import mmap
-import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from diffusion_asr.audio import files as audio
 from diffusion_asr.audio.files import SAMPLE_RATE, Samples
+from diffusion_asr.audio.sources import is_readable, open_source
 from diffusion_asr.errors import AudioError
 
 _BLOCK = 30 * SAMPLE_RATE  # as `audio.read_blocks` gives: the same blocks give the same windows
@@ -66,28 +65,31 @@ def release_pages(track: Samples) -> None:
 
 @contextmanager
 def open_recording(
-    source: Any, sample_rate: int = SAMPLE_RATE, channels: bool = False
+    source: Any, sample_rate: int = SAMPLE_RATE, channels: bool = False, track: int | None = None
 ) -> Iterator[Recording]:
     """Decodes a recording for several passes; its temporary file (230 MB an hour and track) goes at the end.
 
     Args:
-        source: A path, or samples (samples,) or (channels, samples).
+        source: A path, a file's bytes, an open file, or samples (samples,) or (channels, samples).
         sample_rate: Of ``source`` if it is samples.
         channels: One track for each channel instead of the mix.
+        track: Of a file's audio tracks this one, from 1; None is its default.
 
     Raises:
         AudioError: Unreadable audio, or channels that are not one microphone each.
     """
+    name: str | None = None
     with ExitStack() as stack:
-        if isinstance(source, str | os.PathLike):
-            path = Path(source)
-            wanted = range(audio.probe_file(path).channels) if channels else (None,)
-            tracks = tuple(stack.enter_context(_mapped(audio.read_blocks(path, channel=n))) for n in wanted)
-            name: str | None = str(path)
+        if is_readable(source):
+            given = open_source(source)
+            wanted = range(audio.probe_file(given, track).channels) if channels else (None,)
+            tracks = tuple(
+                stack.enter_context(_mapped(audio.read_blocks(given, channel=n, track=track))) for n in wanted
+            )
+            name = given.title
         else:
             rows = audio.convert_to_channels(source) if channels else [source]
             tracks = tuple(audio.convert_to_mono(row, sample_rate) for row in rows)
-            name = None
         if channels:
             _check_channels(tracks, name or "the samples")
         yield Recording(tracks, name)
@@ -124,4 +126,4 @@ def _same_sound(a: Samples, b: Samples) -> bool:
         one, other = x[: len(y)].astype(np.float64), y[: len(x)].astype(np.float64)
         products += (one @ other, one @ one, other @ other)
     shared, first, second = products
-    return bool(first * second > 0 and shared / np.sqrt(first * second) > _SAME)
+    return bool(first * second > 0 and abs(shared) / np.sqrt(first * second) > _SAME)

@@ -41,6 +41,7 @@ def write_report(
     replays: Sequence[Replay] = (),
     embed_limit: int = EMBED_LIMIT,
     overwrite: bool = True,
+    track: int | None = None,
 ) -> None:
     """Write the page, whole or not at all.
 
@@ -51,6 +52,7 @@ def write_report(
         replays: Denoising steps for a plain transcript; a meeting brings its own.
         embed_limit: Bytes of MP3 above which the page links to ``audio_path`` instead of holding it.
         overwrite: Whether an existing file may be replaced.
+        track: Of the recording's audio tracks this one, from 1; None is its default.
 
     Raises:
         AudioError: The recording cannot be read.
@@ -58,7 +60,7 @@ def write_report(
     """
     target = Path(path)
     view = build_view(meeting, replays)
-    sound = prepare_audio(audio_path, embed_limit) if audio_path is not None else None
+    sound = prepare_audio(audio_path, embed_limit, track) if audio_path is not None else None
     write_text(target, _page(view, sound, target), overwrite)
 
 

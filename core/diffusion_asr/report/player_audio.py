@@ -51,12 +51,13 @@ class PlayerAudio:
     kind: str
 
 
-def prepare_audio(path: StrPath, limit: int = EMBED_LIMIT) -> PlayerAudio:
+def prepare_audio(path: StrPath, limit: int = EMBED_LIMIT, track: int | None = None) -> PlayerAudio:
     """Read a recording once.
 
     Args:
         path: Any sound that `diffusion_asr.audio.files` reads.
         limit: Bytes of MP3 that may be embedded.
+        track: Of its audio tracks this one, from 1; None is its default.
 
     Raises:
         AudioError: It cannot be read.
@@ -64,7 +65,7 @@ def prepare_audio(path: StrPath, limit: int = EMBED_LIMIT) -> PlayerAudio:
     encoder = _Encoder(limit)
     peaks: list[NDArray[np.float32]] = []
     samples, step = 0, SAMPLE_RATE // _PEAK_RATE
-    for block in audio.read_blocks(path):  # 30 s, a whole number of peaks
+    for block in audio.read_blocks(path, track=track):  # 30 s, a whole number of peaks
         samples += len(block)
         encoder.write(block)
         padded = np.pad(block, (0, -len(block) % step))

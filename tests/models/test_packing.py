@@ -128,3 +128,79 @@ def test_differences_of_older_releases_are_refused(tmp_path: Path) -> None:
     save_file({"table::delta": torch.zeros(4, 2, dtype=torch.uint8), "table::scale": torch.ones(4)}, path)
     with pytest.raises(ModelError, match="holds differences to another file, of an older release"):
         unpack_file(path, torch.float32)
+
+
+def packed() -> dict[str, Tensor]:
+    """One matrix stored in each way: four bits with some rows in full, int8, full."""
+    weight = drawn(8, 16, 1.0, 0)
+    whole, scale = quantise_groups(weight, 8)
+    stored = keep_rows({"a" + NIBBLES: whole, "a" + SCALE: scale}, "a", weight, torch.tensor([2, 7]))
+    stored["b"], stored["b" + SCALE] = quantise_rows(weight)
+    return {**stored, "c": weight.half()}
+
+
+def changed(name: str, value: object) -> dict[str, Tensor]:
+    stored = packed()
+    if value is None:
+        del stored[name]
+    elif isinstance(value, Tensor):
+        stored[name] = value
+    else:
+        stored[name] = stored[name].clone()
+        stored[name].view(-1)[0] = value
+    return stored
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        ("a::rows", 8, "a::rows names rows that a matrix of 8 does not have"),
+        ("a::rows", -1, "a::rows names rows"),
+        (
+            "a::rows",
+            torch.tensor([1, 2, 3], dtype=torch.int32),
+            r"a::exact has the shape \[2, 16\], not \[3, 16\]",
+        ),
+        ("a::rows", torch.tensor([1, 2]), "a::rows is stored as I64, not as I32"),
+        ("a::rows", None, "belong together"),
+        ("a::exact", None, "belong together"),
+        ("a::exact", torch.inf, "a::exact holds NaN, infinity"),
+        ("a::nibbles", torch.tensor(3, dtype=torch.uint8), "a in four bits must be a matrix"),
+        ("a::nibbles", torch.zeros(8, 8, dtype=torch.int8), "a::nibbles is stored as I8, not as U8"),
+        ("a::nibbles", torch.zeros(8, 7, dtype=torch.uint8), r"a::exact has the shape \[2, 16\], not"),
+        ("a::scale", torch.ones(8, 3).half(), "16 columns are no 3 groups"),
+        ("a::nibbles", None, "belongs to no tensor"),
+        ("a::scale", torch.nan, "a::scale holds NaN"),
+        ("a::scale", None, "with one of scales"),
+        ("a::scale", torch.ones(7, 2).half(), r"a::scale has the shape \[7, 2\], not \[8, 2\]"),
+        ("b::scale", torch.nan, "b::scale holds NaN"),
+        ("b::scale", -torch.inf, "b::scale holds NaN, infinity"),
+        ("b::scale", 60_000.0, "b::scale holds .* values above 65504"),
+        ("b::scale", torch.ones(8, 1).half(), r"b::scale has the shape \[8, 1\], not \[8\]"),
+        ("b::scale", None, "b is stored as I8, not as F16 or F32"),
+        ("b", torch.zeros(8, 16).half(), "b is stored as F16, not as I8"),
+        ("c", torch.nan, "c holds NaN"),
+        ("c", packed()["c"].view(torch.bfloat16), "c is stored as BF16, not as F16 or F32"),
+        ("c", packed()["c"].view(torch.int16), "c is stored as I16"),
+        ("c::exact", torch.ones(1).half(), "c has rows in full, but is not stored in four bits"),
+        ("c::more", torch.ones(1).half(), "c::more belongs to no tensor"),
+        ("a", torch.ones(8, 16).half(), "a has rows in full, but"),
+    ],
+)
+def test_what_makes_no_tensor_is_refused_by_name(
+    tmp_path: Path, name: str, value: object, problem: str
+) -> None:
+    path = tmp_path / "w.safetensors"
+    save_file(packed(), path)
+    assert set(unpack_file(path, torch.float32)) == {"a", "b", "c"}
+    save_file({n: v.contiguous() for n, v in changed(name, value).items()}, path)
+    with pytest.raises(ModelError, match=rf"w\.safetensors: .*{problem}"):
+        unpack_file(path, torch.float32)
+
+
+def test_what_is_not_expected_is_told_before_anything_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    save_file(packed() | {"c": torch.full((4,), torch.nan).half()}, path)
+    expected = {"a": (8, 16), "b": (8, 16), "c": (5,), "d": (1,), "e": (2,)}
+    with pytest.raises(ModelError, match=r"d is missing; c has the shape \[4\], not \[5\]\. "):
+        unpack_file(path, torch.float32, expected=expected, optional=("e",))

@@ -139,7 +139,7 @@ def packed() -> dict[str, Tensor]:
     return {**stored, "c": weight.half()}
 
 
-def changed(name: str, value: object) -> dict[str, Tensor]:
+def changed(name: str, value: Tensor | float | None) -> dict[str, Tensor]:
     stored = packed()
     if value is None:
         del stored[name]
@@ -188,7 +188,7 @@ def changed(name: str, value: object) -> dict[str, Tensor]:
     ],
 )
 def test_what_makes_no_tensor_is_refused_by_name(
-    tmp_path: Path, name: str, value: object, problem: str
+    tmp_path: Path, name: str, value: Tensor | float | None, problem: str
 ) -> None:
     path = tmp_path / "w.safetensors"
     save_file(packed(), path)

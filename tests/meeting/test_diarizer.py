@@ -6,11 +6,24 @@ from dataclasses import replace
 
 import pytest
 
+from diffusion_asr.audio.files import SAMPLE_RATE, Samples
 from diffusion_asr.errors import DiffusionASRError, ToolkitMissingError
-from diffusion_asr.meeting import Diarization, DiarizationError, SpeakerCount, make_offline_diarizer
+from diffusion_asr.meeting import (
+    Diarization,
+    DiarizationError,
+    SpeakerCount,
+    Stage,
+    make_offline_diarizer,
+    transcribe_meeting,
+)
 from diffusion_asr.meeting.attribution import Turn
-from diffusion_asr.meeting.diarizer import merge_turns, tidy_diarization
+from diffusion_asr.meeting.diarizer import find_doubt, merge_turns, tidy_diarization
+from diffusion_asr.recognizer import Recognizer
 from diffusion_asr.toolkits import list_adapters
+from tests.support import meeting_helpers
+from tests.support.meeting_helpers import BOTH, known, quick
+
+asr = meeting_helpers.asr
 
 
 def test_speakers_of_one_name_are_one_and_names_that_look_alike_stay_two() -> None:
@@ -43,6 +56,51 @@ def test_impossible_times_are_told(moment: float) -> None:
 def test_impossible_numbers_of_speakers_are_told(counts: tuple[int | None, ...], message: str) -> None:
     with pytest.raises(DiffusionASRError, match=message):
         SpeakerCount(*counts)
+
+
+LONG = tuple(Turn(5.0 * n, 5.0 * n + 4, "AB"[n % 2]) for n in range(4))
+
+
+@pytest.mark.parametrize(
+    ("turns", "count", "doubt"),
+    [
+        (LONG, SpeakerCount(), None),
+        (LONG[::2], SpeakerCount(), "only one speaker"),
+        (LONG[::2], SpeakerCount(None, None, 3), "only one speaker"),
+        (LONG[::2], SpeakerCount(1), None),
+        (LONG[::2], SpeakerCount(None, 1, 1), None),
+        (LONG[:1], SpeakerCount(), None),  # too little to say anything
+        ((*LONG, Turn(30, 30.2, "C")), SpeakerCount(), "C talks for only 0.2 s"),
+        ((*LONG, *(Turn(9.0 * n, 9.0 * n + 5, str(n)) for n in range(3))), SpeakerCount(), "5 speakers"),
+        ((), SpeakerCount(), None),
+    ],
+)
+def test_a_doubtful_number_of_speakers_is_known_by_its_turns(
+    turns: tuple[Turn, ...], count: SpeakerCount, doubt: str | None
+) -> None:
+    found = find_doubt(turns, count)
+    assert found == doubt or (found is not None and doubt is not None and doubt in found)
+
+
+class Guess:
+    """A diarizer that hears one voice."""
+
+    name = "guess"
+
+    def diarize(self, samples: Samples, count: SpeakerCount, stage: Stage) -> Diarization:
+        return Diarization((Turn(0.0, len(samples) / SAMPLE_RATE, "A"),))
+
+
+def test_doubt_is_said_with_the_option_unless_the_turns_were_given(asr: Recognizer) -> None:
+    told = "only one speaker was found; if you know how many there are, give --num-speakers"
+    for diarizer, options, said in (
+        (Guess(), quick("en"), [told]),
+        (Guess(), quick("en", speakers=SpeakerCount(1)), []),
+        (known(Turn(0.0, 30.0, "A")), quick("en"), []),
+    ):
+        notes: list[str] = []
+        transcribe_meeting(BOTH, asr, diarizer, options, note=notes.append)
+        assert [note.removesuffix(" (SpeakerCount)") for note in notes] == said
 
 
 @pytest.fixture

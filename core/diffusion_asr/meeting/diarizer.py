@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -11,6 +11,10 @@ from diffusion_asr.audio.files import Samples
 from diffusion_asr.errors import DiffusionASRError
 from diffusion_asr.formats.base import one_line, token
 from diffusion_asr.meeting.attribution import Turn, make_exclusive
+
+_TELLING = 5.0  # seconds of talk below which a number is no use anyway
+_BRIEF, _BRIEF_SHARE = 1.0, 0.02  # seconds, and share of all talk, below which a speaker may be a mistake
+_CROWD = 5
 
 
 class DiarizationError(DiffusionASRError):
@@ -114,6 +118,31 @@ def tidy_diarization(found: Diarization, duration: float) -> Diarization:
         for view in (found.turns, found.turns if found.exclusive is None else found.exclusive)
     )
     return Diarization(tuple(merge_turns(turns)), tuple(merge_turns(make_exclusive(merge_turns(single)))))
+
+
+def find_doubt(turns: Sequence[Turn], count: SpeakerCount) -> str | None:
+    """Why the number of speakers that was found may be wrong, in words; None if nothing speaks for it.
+
+    Where it was wrong on recordings with known turns (recipes/diarization/RESULTS.md), mostly one voice was
+    found in place of several; of five and more, half the numbers were wrong. How far apart the voices are
+    told nothing.
+    """
+    if count.exactly or (count.at_least and count.at_least == count.at_most):
+        return None
+    talk: dict[str, float] = {}
+    for turn in turns:
+        talk[turn.speaker] = talk.get(turn.speaker, 0.0) + turn.end - turn.start
+    total = sum(talk.values())
+    if total < _TELLING:
+        return None
+    brief = [name for name, seconds in talk.items() if seconds < max(_BRIEF, _BRIEF_SHARE * total)]
+    if len(talk) == 1:
+        return "only one speaker was found"
+    if len(talk) >= _CROWD:
+        return f"{len(talk)} speakers were found, and so many are hard to tell apart"
+    if brief:
+        return f"{len(talk)} speakers were found, but {brief[0]} talks for only {talk[brief[0]]:.1f} s"
+    return None
 
 
 def merge_turns(turns: Iterable[Turn]) -> list[Turn]:

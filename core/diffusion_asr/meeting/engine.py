@@ -25,8 +25,10 @@ from diffusion_asr.meeting.diarizer import (
     Diarization,
     DiarizationError,
     Diarizer,
+    KnownTurns,
     SpeakerCount,
     Stage,
+    find_doubt,
     tidy_diarization,
 )
 from diffusion_asr.meeting.journal import DecodedPiece, Journal
@@ -109,7 +111,8 @@ def transcribe_meeting(
         resume: Whether a ``state`` that is there is used.
         stage: Called as work goes on: "diarization" and its own stages, "decoding" (in seconds),
             "attribution".
-        note: Told what happens to ``state``; by default a ``MeetingWarning``.
+        note: Told what happens to ``state``, and if a number of speakers that was not given looks doubtful;
+            by default a ``MeetingWarning``.
 
     Raises:
         AudioError: Unreadable audio.
@@ -123,13 +126,10 @@ def transcribe_meeting(
     model = LazyRecognizer(recognizer)
     options = replace(options, language=model.check_language(options.language))
     with open_recording(source, sample_rate, options.channels_as_speakers, track) as recording:
-        run = _Run(recording, model, _chosen(diarizer, recording, options), options, stage or _silent)
-        journal = Journal(
-            None if state is None else Path(state),
-            run.about() if state is not None else {},
-            resume,
-            note or _warn,
-        )
+        note = note or _warn
+        run = _Run(recording, model, _chosen(diarizer, recording, options), options, stage or _silent, note)
+        about = run.about() if state is not None else {}
+        journal = Journal(None if state is None else Path(state), about, resume, note)
         finished = False
         try:
             result = run.result(journal)
@@ -170,9 +170,10 @@ class _Run:
         diarizer: Diarizer | None,
         options: MeetingOptions,
         stage: Stage,
+        note: Callable[[str], None],
     ) -> None:
         self.recording, self.model, self.diarizer = recording, model, diarizer
-        self.options, self.stage = options, stage
+        self.options, self.stage, self.note = options, stage, note
         self.detector = model.detector
         self.channels: list[channels.Channel] = []
 
@@ -201,6 +202,7 @@ class _Run:
     def result(self, journal: Journal) -> MeetingResult:
         """Do everything that the journal has not."""
         diarization = self._diarize(journal)
+        self._doubt(diarization)
         decoded = self._decode(diarization, journal)
         self.stage("attribution", 0, 1)
         transcript = self._attribute(decoded, diarization)
@@ -230,6 +232,13 @@ class _Run:
         diarization = tidy_diarization(found, self.recording.duration)
         journal.record_turns(diarization)
         return diarization
+
+    def _doubt(self, diarization: Diarization) -> None:
+        """Says it before the long work if the number of speakers is a guess that looks wrong."""
+        if self.diarizer is None or isinstance(self.diarizer, KnownTurns):
+            return
+        if doubt := find_doubt(diarization.turns, self.options.speakers):
+            self.note(f"{doubt}; if you know how many there are, give --num-speakers (SpeakerCount)")
 
     def _pieces(self, diarization: Diarization) -> Iterator[Piece]:
         for number, channel in enumerate(self.channels):

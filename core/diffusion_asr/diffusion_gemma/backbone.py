@@ -121,22 +121,23 @@ def pack_state(model: Any) -> dict[str, Tensor]:
     return {name: value for name, value in model.state_dict().items() if name.startswith("model.decoder.")}
 
 
+def check_state(expected: Mapping[str, Tensor], stored: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise ``ModelError`` unless a file stores what ``pack_state`` gave; all that is wrong is listed."""
+    wanted = {name: tuple(value.shape) for name, value in expected.items()}
+    wrong = [
+        f"{name}: {stored.get(name, 'missing')}, expected {wanted.get(name, 'missing')}"
+        for name in sorted({*wanted, *stored})
+        if stored.get(name) != wanted.get(name)
+    ]
+    if wrong:
+        raise ModelError("the backbone's weights do not fit its configuration:\n  " + "\n  ".join(wrong))
+
+
 def fill_backbone(model: Any, tensors: Mapping[str, Tensor]) -> None:
     """Load what ``pack_state`` gave.
 
     Raises:
         ModelError: Tensors that are missing, too many or of another shape; all are listed.
     """
-    expected = pack_state(model)
-    wrong = [
-        f"{name}: {_shape(tensors.get(name))}, expected {_shape(expected.get(name))}"
-        for name in sorted({*expected, *tensors})
-        if _shape(tensors.get(name)) != _shape(expected.get(name))
-    ]
-    if wrong:
-        raise ModelError("the backbone's weights do not fit its configuration:\n  " + "\n  ".join(wrong))
+    check_state(pack_state(model), {name: tuple(value.shape) for name, value in tensors.items()})
     model.load_state_dict(dict(tensors), strict=False)
-
-
-def _shape(value: Tensor | None) -> str:
-    return "missing" if value is None else str(tuple(value.shape))

@@ -14,17 +14,19 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from diffusion_asr.decoding.calibration import Calibration
 from diffusion_asr.decoding.diffusion import DiffusionDecoder
 from diffusion_asr.diffusion_gemma import backbone as backbones
 from diffusion_asr.diffusion_gemma.backbone import BackboneConfig
 from diffusion_asr.diffusion_gemma.denoiser import DiffusionGemmaDenoiser
 from diffusion_asr.diffusion_gemma.projector import AudioProjector, ProjectorConfig
 from diffusion_asr.diffusion_gemma.prompt import Prompt
+from diffusion_asr.diffusion_gemma.stated import SmallModel
 from diffusion_asr.errors import REINSTALL, ModelError
+from diffusion_asr.json_files import check
 from diffusion_asr.models.folder import find_model, load_config, save_folder
-from diffusion_asr.models.packing import pack_tensors, unpack_file
+from diffusion_asr.models.packing import pack_tensors, read_shapes, unpack_file
 from diffusion_asr.models.parts import Parts
+from diffusion_asr.models.schema import SIGNED
 from diffusion_asr.text.vocabulary import pack_spans, unpack_spans
 
 KIND = "diffusion-gemma"
@@ -83,51 +85,52 @@ def load_small_model(folder: Path, config: Mapping[str, Any], load_base: Callabl
     Raises:
         ModelError: A part that is missing or does not fit, or another canvas-base than it was made for.
     """
-    try:
-        base, about = str(config["base"]["name"]), config["denoiser"]
-        expected: Mapping[str, str] = config["base"]["sha256"]
-        sizes = BackboneConfig(**about["backbone"])
-        shape = about["projector"]
-        projector = AudioProjector(
-            ProjectorConfig(
-                tuple(tuple(each) for each in shape["convolutions"]), tuple(shape["linears"]), shape["normed"]
-            )
-        )
-        prompt = Prompt(
-            about["prompt"]["audio"], _ids(about["prompt"]["before"]), _ids(about["prompt"]["after"])
-        )
-        pieces = unpack_spans(about["pieces"])
-        calibration = Calibration(**config["calibration"])
-        title, version = str(config["name"]), str(config["version"])
-        unsigned = {"backbone.safetensors", "projector.safetensors"} - set(config["sha256"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(
-            f"{folder / 'config.json'} lacks or misstates a part: {error!r}. {REINSTALL}"
-        ) from error
-    if unsigned:
+    stated = {name: value for name, value in config.items() if name not in SIGNED}
+    model = check(SmallModel, stated, folder / "config.json")
+    base, about = model.base.name, model.denoiser
+    if unsigned := {"backbone.safetensors", "projector.safetensors"} - set(config["sha256"]):
         raise ModelError(f"{folder / 'config.json'} does not sign {', '.join(sorted(unsigned))}. {REINSTALL}")
+    prompt = Prompt(about.prompt.audio, _ids(about.prompt.before), _ids(about.prompt.after))
     signed = load_config(find_model(base))["sha256"]
-    if changed := [file for file, digest in expected.items() if signed.get(file) != digest]:
+    if changed := [file for file, digest in model.base.sha256.items() if signed.get(file) != digest]:
         raise ModelError(
             f"{folder} was made for another {base} ({', '.join(changed)} differ): use its release"
         )
     shared = load_base(base)
-    try:
-        vocabulary = shared.vocabulary.only(pieces)
-    except IndexError as error:
-        raise ModelError(
-            f"{folder / 'config.json'} names pieces that {base} does not have. {REINSTALL}"
-        ) from error
-    backbone = backbones.build_backbone(sizes)
-    backbones.fill_backbone(backbone, unpack_file(folder / "backbone.safetensors", torch.float32))
-    try:
-        projector.load_state_dict(unpack_file(folder / "projector.safetensors", torch.float32))
-    except RuntimeError as error:
-        raise ModelError(f"{folder / 'projector.safetensors'} does not fit: {error}. {REINSTALL}") from error
-    model = DiffusionGemmaDenoiser(backbone, projector, prompt, "time", len(vocabulary))
-    decoder = DiffusionDecoder(model.eval().requires_grad_(False), vocabulary)
-    return Parts(shared.encoder, decoder, vocabulary, title, version, calibration, shared.language)
+    edges = [edge for span in about.pieces for edge in span]
+    if edges[:1] != [0] or edges != sorted(set(edges)) or edges[-1] > len(shared.vocabulary):
+        raise ModelError(f"{folder / 'config.json'} names pieces that {base} does not have. {REINSTALL}")
+    vocabulary = shared.vocabulary.only(unpack_spans(about.pieces))
+    backbone = _load_backbone(folder / "backbone.safetensors", BackboneConfig(**about.backbone.model_dump()))
+    projector = _load_projector(folder / "projector.safetensors", about.projector.model_dump())
+    denoiser = DiffusionGemmaDenoiser(backbone, projector, prompt, "time", len(vocabulary))
+    decoder = DiffusionDecoder(denoiser.eval().requires_grad_(False), vocabulary)
+    calibration = model.calibration.config()
+    return Parts(shared.encoder, decoder, vocabulary, model.name, model.version, calibration, shared.language)
 
 
-def _ids(stored: Mapping[str, list[int]]) -> dict[str, tuple[int, ...]]:
+def _load_backbone(path: Path, sizes: BackboneConfig) -> Any:
+    """Built when the file is known to hold what is stated."""
+    try:
+        with torch.device("meta"):
+            expected = backbones.pack_state(backbones.build_backbone(sizes))
+        backbones.check_state(expected, read_shapes(path))
+        backbone = backbones.build_backbone(sizes)
+    except (ValueError, RuntimeError, TypeError) as error:
+        raise ModelError(f"{path} does not fit its config.json: {error}. {REINSTALL}") from error
+    backbones.fill_backbone(backbone, unpack_file(path, torch.float32))
+    return backbone
+
+
+def _load_projector(path: Path, sizes: Mapping[str, Any]) -> AudioProjector:
+    convolutions = tuple(tuple(each) for each in sizes["convolutions"])
+    config = ProjectorConfig(convolutions, tuple(sizes["linears"]), sizes["normed"])
+    with torch.device("meta"):
+        projector = AudioProjector(config)
+    expected = {name: tuple(value.shape) for name, value in projector.state_dict().items()}
+    projector.load_state_dict(unpack_file(path, torch.float32, expected=expected), assign=True)
+    return projector
+
+
+def _ids(stored: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, ...]]:
     return {code: tuple(ids) for code, ids in stored.items()}

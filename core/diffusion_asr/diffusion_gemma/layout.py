@@ -8,21 +8,21 @@ projector's convolutions, matrices its linear layers (in the order of the number
 
 from __future__ import annotations
 
-import json
 import re
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from diffusion_asr.diffusion_gemma.lora import place
 from diffusion_asr.diffusion_gemma.projector import ProjectorConfig
+from diffusion_asr.diffusion_gemma.stated import Header, StoredTensor
 from diffusion_asr.errors import ModelError
+from diffusion_asr.json_files import check, parse_json
 
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _LONGEST_HEADER = 100_000_000
@@ -58,7 +58,7 @@ def read_headers(folder: Path) -> dict[str, Entry]:
         for name, about in _header(file).items():
             if name in found:
                 raise ModelError(f"{name} is in both {found[name].file} and {file}: keep one of them")
-            found[name] = Entry(file, name, tuple(about["shape"]), about["dtype"])
+            found[name] = Entry(file, name, tuple(about.shape), about.dtype)
     if not found:
         pickles = sorted(p.name for p in folder.iterdir() if p.suffix in _PICKLES)
         if pickles:
@@ -71,21 +71,23 @@ def read_headers(folder: Path) -> dict[str, Entry]:
     return found
 
 
-def _header(file: Path) -> dict[str, Any]:
+def _header(file: Path) -> dict[str, StoredTensor]:
     try:
         with file.open("rb") as data:
             (size,) = struct.unpack("<Q", data.read(8))
-            header = json.loads(data.read(min(size, _LONGEST_HEADER)))
-        header.pop("__metadata__", None)
-        whole = 8 + size + max((about["data_offsets"][1] for about in header.values()), default=0)
-    except (OSError, struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
+            header = parse_json(data.read(min(size, _LONGEST_HEADER)), file)
+        if isinstance(header, dict):
+            header.pop("__metadata__", None)
+        entries = check(Header, header, file).model_extra or {}
+        whole = 8 + size + max((about.data_offsets[1] for about in entries.values()), default=0)
+    except (OSError, struct.error, ModelError) as error:
         raise ModelError(
             f"{file}: not a safetensors file ({error!r}); if it is a few lines of text, it is a pointer: "
             "fetch the file itself"
         ) from error
     if file.stat().st_size != whole:
         raise ModelError(f"{file}: {file.stat().st_size} bytes instead of {whole}: fetch it again")
-    return header  # type: ignore[no-any-return]
+    return entries
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,12 +170,21 @@ def sort_naturally(names: Iterable[str]) -> list[str]:
 
 
 def read_tensors(found: Mapping[str, Entry], names: Iterable[str]) -> dict[str, Tensor]:
-    """Some of the tensors."""
+    """Some of the tensors.
+
+    Raises:
+        ModelError: A file that is no safetensors, or a tensor that holds NaN or infinity.
+    """
     out: dict[str, Tensor] = {}
     wanted: dict[Path, list[str]] = {}
     for name in names:
         wanted.setdefault(found[name].file, []).append(name)
     for file, inside in wanted.items():
-        with safe_open(file, framework="pt") as data:
-            out |= {name: data.get_tensor(name) for name in inside}
+        try:
+            with safe_open(file, framework="pt") as data:
+                out |= {name: data.get_tensor(name) for name in inside}
+        except (OSError, SafetensorError, RuntimeError) as error:
+            raise ModelError(f"{file}: not readable weights ({error}): fetch it again") from error
+        if broken := [name for name in inside if not bool(out[name].float().isfinite().all())]:
+            raise ModelError(f"{file}: {', '.join(broken[:3])}: NaN or infinite, which no trained weight is")
     return out

@@ -23,11 +23,16 @@ from diffusion_asr.diffusion_gemma.denoiser import DiffusionGemmaDenoiser
 from diffusion_asr.diffusion_gemma.hub import Hub
 from diffusion_asr.diffusion_gemma.projector import AudioProjector
 from diffusion_asr.diffusion_gemma.prompt import ANY, Prompt
+from diffusion_asr.diffusion_gemma.stated import SettingsValues, check_backbone
 from diffusion_asr.diffusion_gemma.toolkit import DiffusionGemmaForBlockDiffusion
 from diffusion_asr.diffusion_gemma.vocabulary import GemmaVocabulary
 from diffusion_asr.errors import ModelError
+from diffusion_asr.json_files import check, read_json
+from diffusion_asr.models.schema import EncoderSizes
+from diffusion_asr.models.stored import check_shapes
 
 _WEIGHTS = ("*.json", "*.safetensors")
+_MOST_JSON = 1 << 26  # bytes: an index of all tensors is among the files
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +76,9 @@ class Settings:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
+    if not path.exists():
         return {}
-    try:
-        data = json.loads(path.read_text(encoding="utf8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: not readable JSON ({error})") from error
+    data = read_json(path, _MOST_JSON)
     if not isinstance(data, dict):
         raise ModelError(f"{path}: not a JSON object")
     return data
@@ -187,10 +189,12 @@ def load_adapter(name: str, options: LoadOptions) -> Loaded:
 
 def _settings(folder: Path, options: LoadOptions) -> Settings:
     try:
-        return replace(Settings.read(folder), **dict(options.settings or {}))
+        settings = replace(Settings.read(folder), **dict(options.settings or {}))
     except TypeError as error:
         known = ", ".join(each.name for each in fields(Settings))
         raise ModelError(f"settings: {error}; there are {known}") from error
+    check(SettingsValues, asdict(settings), f"the settings of {folder}")
+    return settings
 
 
 def _prompt(settings: Settings, vocabulary: GemmaVocabulary) -> Prompt:
@@ -208,16 +212,15 @@ def _prompt(settings: Settings, vocabulary: GemmaVocabulary) -> Prompt:
 def _checked_backbone(name: str, options: LoadOptions, width: int | None) -> Path:
     """The backbone's folder, once its size and width are known to suit: small files first, then weights."""
     small = options.hub.folder(name, ("*.json",))
-    text = _json(small / "config.json").get("text_config", {})
-    if not text:
-        raise ModelError(f"{small}: its config.json is no DiffusionGemma's: give the folder of a backbone")
+    text = check_backbone(_json(small / "config.json"), small)
     if width is not None and text.get("hidden_size") != width:
         raise ModelError(
             f"the adapter writes {width} values, the backbone {name} reads {text.get('hidden_size')}: "
             "give the backbone that the adapter was trained on"
         )
-    index = _json(small / "model.safetensors.index.json").get("metadata", {}).get("total_size")
-    if index and options.quantise is None:
+    about = _json(small / "model.safetensors.index.json").get("metadata")
+    index = about.get("total_size") if isinstance(about, dict) else None
+    if isinstance(index, int | float) and options.quantise is None:
         resources.check_room(int(index * resources.SPARE), options.place, name)
     home = options.hub.folder(name, _WEIGHTS)
     stored = layout.read_headers(home).values()
@@ -240,10 +243,14 @@ def _backbone(home: Path, options: LoadOptions) -> Any:
         arguments["device_map"] = options.place
     if options.quantise is not None:
         arguments["quantization_config"] = _quantisation(options.quantise)
+    arguments["output_loading_info"] = True
     try:
-        return DiffusionGemmaForBlockDiffusion.from_pretrained(home, **arguments).eval()
-    except (OSError, ValueError, RuntimeError, ImportError, KeyError) as error:
-        raise ModelError(f"{home}: the backbone cannot be loaded ({error})") from error
+        backbone, told = DiffusionGemmaForBlockDiffusion.from_pretrained(home, **arguments)
+    except Exception as error:  # whatever transformers raises for files that are not as it expects
+        raise ModelError(f"{home}: the backbone cannot be loaded ({error!r})") from error
+    if missing := sorted(told["missing_keys"]):  # which transformers fills with random numbers
+        raise ModelError(f"{home} lacks {len(missing)} of the backbone's weights: {', '.join(missing[:3])}")
+    return backbone.eval()
 
 
 def _quantisation(wanted: Any) -> Any:
@@ -259,16 +266,22 @@ def _quantisation(wanted: Any) -> Any:
     )
 
 
+_WHISPER = {  # our names, transformers'
+    "n_mels": "num_mel_bins",
+    "d_model": "d_model",
+    "layers": "encoder_layers",
+    "heads": "encoder_attention_heads",
+    "max_frames": "max_source_positions",
+}
+
+
 def _encoder_config(folder: Path, width: int | None) -> EncoderConfig:
     """Sizes of a Whisper encoder that feeds a projector of this width."""
     stated = _json(folder / "config.json")
-    try:
-        config = EncoderConfig(
-            stated["num_mel_bins"], stated["d_model"], stated["encoder_layers"],
-            stated["encoder_attention_heads"], stated["max_source_positions"],
-        )  # fmt: skip
-    except KeyError as error:
-        raise ModelError(f"{folder}: its config.json is no Whisper's (it lacks {error})") from error
+    if missing := [name for name in _WHISPER.values() if name not in stated]:
+        raise ModelError(f"{folder}: its config.json is no Whisper's (it lacks {', '.join(missing)})")
+    sizes = {own: stated[theirs] for own, theirs in _WHISPER.items()}
+    config = check(EncoderSizes, sizes, folder / "config.json").config()
     if width is not None and config.d_model != width:
         raise ModelError(
             f"the projector reads acoustic states of width {width}, {folder.name} gives {config.d_model}: "
@@ -285,14 +298,13 @@ def load_encoder(folder: Path, config: EncoderConfig) -> WhisperEncoder:
     """
     found = layout.read_headers(folder)
     names = {n.split("encoder.", 1)[1]: n for n in found if n.startswith(("model.encoder.", "encoder."))}
-    stored = layout.read_tensors(found, names.values())
-    tensors: dict[str, Tensor] = {own: stored[theirs].float() for own, theirs in names.items()}
     with torch.device("meta"):
         encoder = WhisperEncoder(config)
-    try:
-        encoder.load_state_dict(tensors, assign=True)
-    except RuntimeError as error:
-        raise ModelError(f"{folder}: not the Whisper of its config.json: {error}") from error
+    expected = {name: tuple(value.shape) for name, value in encoder.state_dict().items()}
+    check_shapes({own: found[theirs].shape for own, theirs in names.items()}, expected, (), folder)
+    stored = layout.read_tensors(found, names.values())
+    tensors: dict[str, Tensor] = {own: stored[theirs].float() for own, theirs in names.items()}
+    encoder.load_state_dict(tensors, assign=True)
     return encoder.eval().requires_grad_(False)
 
 

@@ -155,6 +155,19 @@ def unpack_file(
     return out
 
 
+def read_shapes(path: Path) -> dict[str, Shape]:
+    """The shape of every tensor that ``unpack_file`` would give; only the header is read.
+
+    Raises:
+        ModelError: See ``unpack_file``.
+    """
+    try:
+        with safe_open(path, framework="pt") as data:
+            return list_matrices({name: _described(data, name) for name in data.keys()})  # noqa: SIM118
+    except (OSError, SafetensorError, ValueError, RuntimeError) as error:
+        raise ModelError(f"{path}: not readable weights ({error}). {REINSTALL}") from error
+
+
 def _described(data: Any, name: str) -> Stored:
     part = data.get_slice(name)
     return Stored(part.get_dtype(), tuple(part.get_shape()))

@@ -82,8 +82,11 @@ def test_help_has_examples(command: tuple[str, ...]) -> None:
         (["--threads", "0"], "0 is not between"),
         (["--start", "middle"], "--start"),
         (["--output-dir", "a.wav"], "a.wav is a file"),
-        (["-"], "save the sound to a file"),
-        (["folder"], "folder is a folder; give the sound files in it, such as folder/*.wav"),
+        (["empty"], "empty is a folder without sound files; give --recursive"),
+        (["*.mp3"], "no file fits *.mp3"),
+        (["b.wav", "--report", "page.html"], "a page shows one recording"),
+        (["--report", "nowhere/page.html"], "is a folder, or in none"),
+        (["--jobs", "0"], "0 is not between"),
         (["b.wav", "--format", "srt"], "or give --output-dir"),
         (["folder/a.wav", "--format", "stm"], "two recordings have the id 'a'"),
         (["folder/a.wav", "--output-dir", "out"], "would both become out/a.txt"),
@@ -92,7 +95,7 @@ def test_help_has_examples(command: tuple[str, ...]) -> None:
 def test_usage_errors(
     arguments: list[str], message: str, fake: Fake, files: Callable[..., list[str]]
 ) -> None:
-    files("a.wav", "b.wav", "folder/a.wav")
+    files("a.wav", "b.wav", "folder/a.wav", "empty/notes.txt")
     result = run("transcribe", "a.wav", *arguments)
     assert result.exit_code == 2
     assert result.stdout == ""

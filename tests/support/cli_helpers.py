@@ -33,6 +33,8 @@ FAKE_PROGRAM = "import tests.support.cli_helpers as t; t.Fake.install(); t.main(
 
 @dataclass
 class FakeParts:
+    name: str = "fake"
+    version: str = "1"
     vocabulary: Vocabulary = field(default_factory=lambda: Vocabulary(["", "Ġguten", "ĠTag"], 3, []))
 
 

@@ -8,58 +8,60 @@ Exit codes: 0 done, 1 something could not be done (the rest of a batch was), 2 t
 
 from __future__ import annotations
 
-from typing import Annotated
+import os
+import signal
+from typing import TYPE_CHECKING, Any, NoReturn
 
-import typer
+if TYPE_CHECKING:
+    from diffusion_asr.cli.commands import app
 
-import diffusion_asr
-from diffusion_asr.cli.adapters import adapters
-from diffusion_asr.cli.info import info
-from diffusion_asr.cli.meeting import meeting
-from diffusion_asr.cli.score import score
-from diffusion_asr.cli.transcribe import transcribe
-from diffusion_asr.process_memory import keep_few_kernels, map_large_blocks
+__all__ = ["app", "main"]
 
-app = typer.Typer(
-    add_completion=False,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-app.command(no_args_is_help=True)(transcribe)
-app.command(no_args_is_help=True)(meeting)
-app.command(no_args_is_help=True)(score)
-app.command()(info)
-app.command()(adapters)
-
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"diffusion-asr {diffusion_asr.__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _common(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
-    ] = False,
-) -> None:
-    """Speech to text with a discrete-diffusion decoder, offline on a laptop CPU.
-
-    [bold]Examples[/bold]
-    diffusion-asr transcribe talk.flac
-    diffusion-asr transcribe *.wav --language de --format srt --output-dir out
-    diffusion-asr meeting talk.wav --num-speakers 3 --report talk.html
-    diffusion-asr score --reference talk.stm --hypothesis out/talk.json
-    diffusion-asr info
-    diffusion-asr adapters
-    """
+_INTERRUPTED = 130  # 128 + SIGINT, as shells count
 
 
 def main() -> None:
-    """Run the command line; the entry point of ``diffusion-asr``."""
-    keep_few_kernels()
-    map_large_blocks()
-    app(prog_name="diffusion-asr")
+    """Run the command line; the entry point of ``diffusion-asr``.
+
+    The commands are imported here and not above: Ctrl-C must find this function, however early it comes.
+    """
+    interrupt = _Interrupt()
+    try:
+        interrupt.watch()
+        from diffusion_asr.cli.commands import run
+
+        run()
+    except KeyboardInterrupt:
+        _end_quietly()
+    except Exception:
+        if interrupt.came:  # libraries make other errors of an interrupted import
+            _end_quietly()
+        raise
+
+
+class _Interrupt:
+    """Remembers that Ctrl-C was pressed."""
+
+    came = False
+
+    def watch(self) -> None:
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else somebody ignores it: nohup
+            signal.signal(signal.SIGINT, self._remember)
+
+    def _remember(self, number: int, frame: Any) -> None:
+        self.came = True
+        signal.default_int_handler(number, frame)
+
+
+def _end_quietly() -> NoReturn:
+    """One line in place of a traceback, and no clean-up that a half-imported library could trip over."""
+    os.write(2, b"interrupted\n")
+    os._exit(_INTERRUPTED)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "app":
+        from diffusion_asr.cli import commands
+
+        return commands.app
+    raise AttributeError(name)

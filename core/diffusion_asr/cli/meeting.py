@@ -10,9 +10,10 @@ from typing import Annotated
 
 import typer
 
+from diffusion_asr.cli.inputs import Input
 from diffusion_asr.cli.plan import (
     DEFAULT_MODEL,
-    check_inputs,
+    check_file,
     check_language,
     parse_formats,
     plan_output,
@@ -125,15 +126,15 @@ def meeting(
     diffusion-asr meeting call.wav --channels-as-speakers --language de
     diffusion-asr meeting talk.wav --rttm talk.rttm --format stm
     """
-    check_inputs([file])
+    check_file(file)
     code = check_language(language, model)
     _check_speakers((num_speakers, min_speakers, max_speakers), rttm, channels_as_speakers)
     names = parse_formats(format)
     with expected_errors():
-        from diffusion_asr.cli.meeting_run import MeetingRun, Settings, check_report
+        from diffusion_asr.cli.meeting_run import MeetingRun, Settings
 
-        sink = plan_output([file], names, output_dir, overwrite)
-        check_report(report, file, overwrite)  # its folder may be the one just made
+        others = [] if rttm is None else [rttm]
+        sink = plan_output([Input(file)], names, output_dir, overwrite, report, others)
         settings = Settings(
             speakers=(num_speakers, min_speakers, max_speakers), rttm=rttm, channels=channels_as_speakers,
             language=code, order=order.value, model=model, threads=threads, report=report, resume=resume,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 import typer
 
+from diffusion_asr.cli.inputs import Input
 from diffusion_asr.cli.report import INTERRUPTED, is_terminal, say, warnings_as_notes
 from diffusion_asr.cli.sinks import OutputError, Sink
 from diffusion_asr.decoding.options import DecodingOptions
@@ -37,24 +38,6 @@ class Settings:
     state: Path | None
     resume: bool
     track: int | None = None
-
-
-def check_report(report: Path | None, file: Path, overwrite: bool) -> None:
-    """Refuse a page that could not be written at the end.
-
-    Raises:
-        typer.BadParameter: It exists, or its folder does not.
-    """
-    if report is None:
-        return
-    if report.is_dir() or not report.parent.is_dir():
-        raise typer.BadParameter(
-            f"{report} is a folder, or in none; give a file's name", param_hint="--report"
-        )
-    if report.exists() and (not overwrite or report.samefile(file)):
-        raise typer.BadParameter(
-            f"{report} exists already; give --overwrite to replace", param_hint="--report"
-        )
 
 
 @dataclass(frozen=True)
@@ -84,7 +67,7 @@ class MeetingRun:
             say("interrupted; the same command goes on from here" if kept else "interrupted")
             raise typer.Exit(INTERRUPTED) from None
         # Turns made of words know nothing of what nobody understood: RTTM gets the diarizer's.
-        where = self.sink.put(self.file, meeting.transcript, {"rttm": meeting.diarization})
+        where = self.sink.put(Input(self.file), meeting.transcript, others={"rttm": meeting.diarization})
         self.sink.finish()
         if self.settings.report is not None:
             self._report(meeting, self.settings.report)

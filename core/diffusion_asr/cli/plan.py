@@ -3,33 +3,33 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-import typer
+from typing import Any
 
 from diffusion_asr import formats
-from diffusion_asr.cli.sinks import FolderSink, Sink, StdoutSink
+from diffusion_asr.cli.inputs import STDIN, Input
+from diffusion_asr.cli.outputs import Output, check_outputs, wrong
+from diffusion_asr.cli.sinks import FolderSink, OutputError, Sink, StdoutSink
+from diffusion_asr.cli.state import FileState
 from diffusion_asr.errors import FormatError, LanguageError
 from diffusion_asr.languages import find_language
 from diffusion_asr.transcript import Transcript
 
 DEFAULT_MODEL = "canvas-base"
-_SHOWN = 5  # files named in one message
 
 
-def check_inputs(files: Sequence[Path]) -> None:
-    """Refuse what is not a file's name.
+def check_file(file: Path) -> None:
+    """Refuse what is not one file's name.
 
     Raises:
         typer.BadParameter: stdin, or a folder.
     """
-    for file in files:
-        if str(file) == "-":
-            raise _wrong("stdin cannot be read; save the sound to a file and give its name", "FILES")
-        if _is_folder(file):
-            remedy = f"give the sound files in it, such as {file / '*.wav'}"
-            raise _wrong(f"{file} is a folder; {remedy}", "FILES")
+    if str(file) == STDIN:
+        raise wrong("stdin cannot be read; save the sound to a file and give its name", "FILE")
+    if file.is_dir():
+        raise wrong(f"{file} is a folder; give one of the sound files in it", "FILE")
 
 
 def check_language(given: str, model: str) -> str | None:
@@ -43,7 +43,7 @@ def check_language(given: str, model: str) -> str | None:
     try:
         return find_language(given)
     except LanguageError as error:
-        raise _wrong(str(error), "--language") from error
+        raise wrong(str(error), "--language") from error
 
 
 def parse_formats(given: Sequence[str]) -> list[str]:
@@ -55,83 +55,111 @@ def parse_formats(given: Sequence[str]) -> list[str]:
     names = [name.strip().lower() for part in given for name in part.split(",") if name.strip()]
     for name in names:
         if name not in formats.FORMATS:
-            raise _wrong(f"unknown format {name!r}; choose from {', '.join(formats.FORMATS)}", "--format")
+            raise wrong(f"unknown format {name!r}; choose from {', '.join(formats.FORMATS)}", "--format")
     if not names:
-        raise _wrong(f"no format given; choose from {', '.join(formats.FORMATS)}", "--format")
+        raise wrong(f"no format given; choose from {', '.join(formats.FORMATS)}", "--format")
     return list(dict.fromkeys(names))
 
 
-def plan_output(files: Sequence[Path], names: list[str], folder: Path | None, overwrite: bool) -> Sink:
+def plan_output(
+    inputs: Sequence[Input],
+    names: list[str],
+    folder: Path | None,
+    overwrite: bool,
+    report: Path | None = None,
+    others: Sequence[Path] = (),
+    about: Mapping[str, Any] | None = None,
+) -> Sink:
     """Where the transcripts will go, sure to be possible as far as one can tell now.
 
+    Args:
+        inputs: What is listened to.
+        names: Formats.
+        folder: For one file a format; None is stdout.
+        overwrite: Whether existing outputs may be replaced.
+        report: The page, if one is wanted.
+        others: More files that are read.
+        about: What the outputs depend on, if a run that was killed may go on.
+
     Raises:
-        typer.BadParameter: Formats that do not fit stdout, outputs that exist or fall together.
+        typer.BadParameter: Formats that do not fit stdout, outputs that exist, fall together or are inputs.
+        OutputError: stdout is closed.
     """
+    targets = {one: _targets(one, names, folder) for one in inputs} if folder is not None else {}
+    outputs = [Output(path, "--output-dir", one.name) for one in targets for path in targets[one].values()]
+    if report is not None:
+        _check_report(report, inputs, folder)
+        outputs.append(Output(report, "--report", inputs[0].name))
+    elif folder is None and overwrite:
+        raise wrong("it is for files; give --output-dir too", "--overwrite")
+    read = [path for path in (*others, *(one.path for one in inputs if not one.is_stdin)) if _fits_disk(path)]
+    states = {} if folder is None or about is None else _states(inputs, folder, names, about)
+    ours = {path for one, state in states.items() if not one.is_stdin for path in state.written(one.path)}
+    check_outputs(read, [output for output in outputs if _fits_disk(output.path)], overwrite, ours)
     if folder is None:
-        return _plan_stdout(files, names, overwrite)
-    targets = {
-        file: {name: folder / (file.stem + formats.FORMATS[name].suffixes[0]) for name in names}
-        for file in files
-    }
-    _refuse_collisions(files, targets)
-    _refuse_existing([path for each in targets.values() for path in each.values()], overwrite)
+        return _plan_stdout(inputs, names, [*read, *(output.path for output in outputs)])
     _make_folder(folder)
-    return FolderSink(targets, overwrite)
+    return FolderSink(targets, overwrite, states, report)
 
 
-def _plan_stdout(files: Sequence[Path], names: list[str], overwrite: bool) -> StdoutSink:
-    if overwrite:
-        raise _wrong("it is for files; give --output-dir too", "--overwrite")
+def _states(
+    inputs: Sequence[Input], folder: Path, names: list[str], about: Mapping[str, Any]
+) -> dict[Input, FileState]:
+    return {one: FileState.of(one, folder, {**about, "formats": names}) for one in inputs}
+
+
+def _check_report(report: Path, inputs: Sequence[Input], folder: Path | None) -> None:
+    """Refuse a page that could not be written at the end."""
+    if len(inputs) > 1:
+        raise wrong("a page shows one recording; give one file", "--report")
+    made = folder is not None and report.parent.absolute() == folder.absolute()
+    if report.is_dir() or not (made or report.parent.is_dir()):
+        raise wrong(f"{report} is a folder, or in none; give a file's name", "--report")
+
+
+def _fits_disk(path: Path) -> bool:
+    """Whether the system takes a name; one that is too long is a failure of its file alone, later."""
+    try:
+        path.exists()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _targets(one: Input, names: list[str], folder: Path) -> dict[str, Path]:
+    return {name: folder / one.below / (one.stem + formats.FORMATS[name].suffixes[0]) for name in names}
+
+
+def _plan_stdout(inputs: Sequence[Input], names: list[str], files: Sequence[Path]) -> StdoutSink:
     if len(names) > 1:
-        raise _wrong("stdout takes one format; give --output-dir to write several", "--format")
-    several = len(files) > 1
+        raise wrong("stdout takes one format; give --output-dir to write several", "--format")
+    if sys.stdout is None:
+        raise OutputError("stdout is closed, so the text would be lost; give --output-dir")
+    if taken := next((path for path in files if _is_stdout(path)), None):
+        raise wrong(f"stdout goes to {taken} itself; send it elsewhere", "FILES")
+    several = len(inputs) > 1
     if several and names != ["txt"]:
         try:  # with nothing in them yet: refuses formats for one recording, and equal names
-            formats.render([Transcript(source=str(file)) for file in files], names[0])
+            formats.render([Transcript(source=one.name) for one in inputs], names[0])
         except FormatError as error:
-            raise _wrong(f"{error}; or give --output-dir to write one file for each", "--format") from error
+            raise wrong(f"{error}; or give --output-dir to write one file for each", "--format") from error
     return StdoutSink(names[0], several)
 
 
-def _refuse_collisions(files: Sequence[Path], targets: dict[Path, dict[str, Path]]) -> None:
-    first: dict[Path, Path] = {}
-    for file in files:
-        for target in targets[file].values():
-            if target in first:
-                both = f"{first[target]} and {file}"
-                raise _wrong(f"{both} would both become {target}; rename one or use two folders", "FILES")
-            first[target] = file
-
-
-def _refuse_existing(targets: list[Path], overwrite: bool) -> None:
-    for target in targets:
-        if target.exists() and not target.is_file():
-            raise _wrong(f"{target} exists and is not a file; use another folder", "--output-dir")
-    existing = [str(target) for target in targets if target.exists()]
-    if existing and not overwrite:
-        more = f" and {len(existing) - _SHOWN} more" if len(existing) > _SHOWN else ""
-        verb = "exists" if len(existing) == 1 else "exist"
-        listed = ", ".join(existing[:_SHOWN]) + more
-        raise _wrong(f"{listed} {verb} already; give --overwrite to replace", "--output-dir")
+def _is_stdout(path: Path) -> bool:
+    """Whether stdout was sent to a file that is read or written."""
+    try:
+        return path.is_file() and os.path.samestat(path.stat(), os.fstat(sys.stdout.fileno()))
+    except (OSError, ValueError):  # no such file, or stdout is none
+        return False
 
 
 def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
-        raise _wrong(f"{folder} is a file; give a folder", "--output-dir") from None
+        raise wrong(f"{folder} is a file; give a folder", "--output-dir") from None
     except OSError as error:
-        raise _wrong(f"{folder} cannot be created: {error.strerror}", "--output-dir") from error
+        raise wrong(f"{folder} cannot be created: {error.strerror}", "--output-dir") from error
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise _wrong(f"{folder} cannot be written to; check its permissions", "--output-dir")
-
-
-def _is_folder(path: Path) -> bool:
-    try:
-        return path.is_dir()
-    except OSError:  # a name too long, no permission: the audio reader says it, for this file alone
-        return False
-
-
-def _wrong(message: str, what: str) -> typer.BadParameter:
-    return typer.BadParameter(message, param_hint=what)
+        raise wrong(f"{folder} cannot be written to; check its permissions", "--output-dir")

@@ -6,17 +6,13 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 import typer
 
 from diffusion_asr.errors import DiffusionASRError
-
-if TYPE_CHECKING:
-    from diffusion_asr.recognizer import Progress
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
 BROKEN_PIPE = 141  # 128 + SIGPIPE: what other programs end with before `| head`
@@ -63,7 +59,7 @@ def expected_errors() -> Iterator[None]:
 
 
 @contextmanager
-def warnings_as_notes() -> Iterator[None]:
+def warnings_as_notes(note: Callable[[str], None] = say) -> Iterator[None]:
     """Shows each different ``AudioWarning`` as one line when the work is over; others as Python does."""
     from diffusion_asr.audio.files import AudioWarning
 
@@ -75,7 +71,7 @@ def warnings_as_notes() -> Iterator[None]:
             ours = [str(w.message) for w in caught if issubclass(w.category, AudioWarning)]
             others = [w for w in caught if not issubclass(w.category, AudioWarning)]
     for message in dict.fromkeys(ours):
-        say(f"warning: {' '.join(message.split())}")
+        note(f"warning: {' '.join(message.split())}")
     for other in others:
         warnings.showwarning(other.message, other.category, other.filename, other.lineno)
 
@@ -85,32 +81,61 @@ def is_terminal() -> bool:
     return sys.stderr is not None and sys.stderr.isatty()
 
 
-@contextmanager
-def progress_bar(path: Path, number: int, files: int) -> Iterator[Progress]:
-    """A bar for one file, gone when it is done; yields what ``Recognizer.transcribe`` calls."""
-    from rich.console import Console
-    from rich.progress import BarColumn, TextColumn
-    from rich.progress import Progress as Bars
+class Bar:
+    """A bar for one file or for many, gone when it is closed; called with seconds done and in all."""
 
-    name = path.name if len(path.name) <= _LABEL else path.name[: _LABEL - 1] + "…"
-    label = f"{number}/{files} {name}" if files > 1 else name
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=None),
-        TextColumn("{task.fields[seconds]}", markup=False),
-    )
-    # Without redirection: rich would send stdout, the transcripts, to the bar's terminal.
-    bars = Bars(
-        *columns, console=Console(stderr=True), transient=True, expand=True, refresh_per_second=4,
-        redirect_stdout=False, redirect_stderr=False,
-    )  # fmt: skip
-    begin = time.monotonic()
-    with bars:
-        task = bars.add_task(label, total=None, seconds="listening")
+    def __init__(self, label: str) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn
 
-        def show(done: float, total: float) -> None:
-            speed = done / max(time.monotonic() - begin, 1e-3)
-            seconds = f"{done:.0f}/{total:.0f} s  {speed:.1f} x real time"
-            bars.update(task, completed=done, total=total, seconds=seconds)
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=None),
+            TextColumn("{task.fields[seconds]}", markup=False),
+        )
+        # Without redirection: rich would send stdout, the transcripts, to the bar's terminal.
+        self._bars = Progress(
+            *columns, console=Console(stderr=True), transient=True, expand=True, refresh_per_second=4,
+            redirect_stdout=False, redirect_stderr=False,
+        )  # fmt: skip
+        self._begin = time.monotonic()
+        self._task = self._bars.add_task(_shortened(label), total=None, seconds="listening")
 
-        yield show
+    def __enter__(self) -> Bar:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def __call__(self, done: float, total: float) -> None:
+        """Show how far the work is, how fast it goes, and how long it will take."""
+        elapsed = max(time.monotonic() - self._begin, 1e-3)
+        left = elapsed * (total - done) / done if done > 0 else 0.0
+        told = f"{done:.0f}/{total:.0f} s  {done / elapsed:.1f} x real time  {_clock(left)} left"
+        self._bars.update(self._task, completed=done, total=total, seconds=told)
+
+    def tell(self, label: str, told: str, done: float, total: float) -> None:
+        """Show anything else."""
+        self._bars.update(
+            self._task, description=_shortened(label), completed=done, total=total, seconds=told
+        )
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Out of the way while text is written to the same terminal."""
+        shared = sys.stdout is not None and sys.stdout.isatty()
+        if shared:
+            self._bars.stop()
+        yield
+        if shared:
+            self._bars.start()
+
+
+def _shortened(label: str) -> str:
+    return label if len(label) <= _LABEL else label[: _LABEL - 1] + "…"
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"

@@ -9,10 +9,11 @@ from typing import Annotated
 
 import typer
 
-from diffusion_asr.cli.batch import Batch, Settings
+from diffusion_asr.cli.batch import Batch
+from diffusion_asr.cli.inputs import find_inputs
+from diffusion_asr.cli.listening import Settings
 from diffusion_asr.cli.plan import (
     DEFAULT_MODEL,
-    check_inputs,
     check_language,
     parse_formats,
     plan_output,
@@ -44,7 +45,15 @@ def _between(low: int, high: int) -> Callable[[int | None], int | None]:
     return check
 
 
-Files = Annotated[list[Path], typer.Argument(metavar="FILES", show_default=False, help="Sound files.")]
+Files = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="FILES", show_default=False, help="Sound files, folders, patterns; - is what is piped in."
+    ),
+]
+Recursive = Annotated[
+    bool, typer.Option("--recursive", "-r", help="Search folders with all folders below them.")
+]
 Language = Annotated[
     str,
     typer.Option(
@@ -62,7 +71,16 @@ Formats = Annotated[
 ]
 OutputDir = Annotated[
     Path | None,
-    typer.Option("--output-dir", "-o", metavar="DIR", help="Write NAME.FORMAT files here, not to stdout."),
+    typer.Option(
+        "--output-dir", "-o", metavar="DIR",
+        help="Write NAME.FORMAT files here, not to stdout; a killed run can then go on.",
+    ),
+]  # fmt: skip
+Report = Annotated[
+    Path | None, typer.Option("--report", metavar="HTML", help="Also write a page to look at and listen to.")
+]
+Resume = Annotated[
+    bool, typer.Option("--resume/--no-resume", help="Go on with a run that was killed, or start again.")
 ]
 Track = Annotated[
     int | None,
@@ -119,14 +137,25 @@ Threads = Annotated[
     ),
 ]
 
+Jobs = Annotated[
+    int,
+    typer.Option(
+        "--jobs", "-j", callback=_between(1, 256), metavar="N", rich_help_panel=_MACHINE,
+        help="Files at a time, each in a process with a model of its own.",
+    ),
+]  # fmt: skip
+
 
 def transcribe(
     files: Files,
+    recursive: Recursive = False,
     language: Language = AUTO,
     format: Formats = ["txt"],  # noqa: A002, B006 - the option's name; typer copies the default
     output_dir: OutputDir = None,
     overwrite: Overwrite = False,
     track: Track = None,
+    report: Report = None,
+    resume: Resume = True,
     steps: Steps = None,
     verify: Verify = None,
     start: Start = FirstCanvas.NULL,
@@ -134,25 +163,29 @@ def transcribe(
     trace: Trace = False,
     model: Model = DEFAULT_MODEL,
     threads: Threads = None,
+    jobs: Jobs = 1,
 ) -> None:
     """Write down what is said in sound files.
 
-    The text goes to stdout. Of several files, txt comes under a heading for each,
-    and json, rttm, stm, ctm and seglst become one document at the end.
+    The text goes to stdout as it comes. Of several files, txt comes under a heading for
+    each, and json, rttm, stm, ctm and seglst become one document at the end.
 
     [bold]Examples[/bold]
     diffusion-asr transcribe talk.flac
     diffusion-asr transcribe talk.flac --language de --format srt > talk.srt
     diffusion-asr transcribe *.wav --format txt,json --output-dir out
+    diffusion-asr transcribe talks/ --recursive --output-dir out --jobs 2
+    ffmpeg -i talk.mp4 -f wav - | diffusion-asr transcribe -
     diffusion-asr transcribe talk.flac --steps 8 --start noise --trace
     diffusion-asr transcribe -- -name-with-a-dash.wav
     """
-    check_inputs(files)
-    code = check_language(language, model)
+    inputs = find_inputs(files, recursive)
     settings = Settings(
-        model=model, language=code, threads=threads, track=track,
+        model=model, language=check_language(language, model), threads=threads, track=track, resume=resume,
+        replay=report is not None,
         decoding=DecodingOptions(steps=steps, verify=verify, start=start.value, seed=seed, trace=trace),
     )  # fmt: skip
     names = parse_formats(format)
     with expected_errors():
-        Batch(files, plan_output(files, names, output_dir, overwrite), settings).run()
+        sink = plan_output(inputs, names, output_dir, overwrite, report, about=settings.about())
+        Batch(inputs, sink, settings, report, jobs).run()

@@ -17,6 +17,7 @@ from diffusion_asr.meeting.result import SegmentTrace
 from diffusion_asr.meeting.stretches import Stretch, cut_stretches
 from diffusion_asr.recognizer import Recognizer
 from diffusion_asr.segments import cut_segments
+from diffusion_asr.text.vocabulary import Vocabulary
 
 _AUDIBLE = 1.0  # seconds: in less the language cannot be told
 
@@ -84,7 +85,11 @@ class PieceDecoder:
         memory = self._recognizer.encode(torch.from_numpy(window.samples)[None])
         (hypothesis,) = self._recognizer.decode(memory, language, self._options)
         traced = self._options.trace
-        trace = SegmentTrace(window.start, window.end, self._texts(hypothesis)) if traced else None
+        trace = (
+            SegmentTrace(window.start, window.end, spell_trace(hypothesis, self._recognizer.parts.vocabulary))
+            if traced
+            else None
+        )
         return DecodedPiece(tuple(cut_segments(window, hypothesis)), trace)
 
     def _by_language(self, piece: Piece) -> list[tuple[Window, str | None]]:
@@ -112,10 +117,12 @@ class PieceDecoder:
         (likely,) = self._recognizer.detect_language(memory)
         return max(likely, key=lambda code: likely[code], default=None)
 
-    def _texts(self, hypothesis: Hypothesis) -> tuple[str, ...]:
-        vocabulary, trace = self._recognizer.parts.vocabulary, hypothesis.decoded.trace
-        canvases = [*(step.canvas for step in trace[:1]), *(step.predicted for step in trace)]
-        return tuple(vocabulary.decode(read_tokens(canvas)) for canvas in canvases)
+
+def spell_trace(hypothesis: Hypothesis, vocabulary: Vocabulary) -> tuple[str, ...]:
+    """The text of the first canvas, and of the canvas after every pass."""
+    trace = hypothesis.decoded.trace
+    canvases = [*(step.canvas for step in trace[:1]), *(step.predicted for step in trace)]
+    return tuple(vocabulary.decode(read_tokens(canvas)) for canvas in canvases)
 
 
 def _part(window: Window, start: float, end: float) -> Window:

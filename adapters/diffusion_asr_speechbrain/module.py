@@ -1,29 +1,43 @@
-"""Model, loss and searcher for YAML files of SpeechBrain's Whisper recipes.
+"""A recogniser as the ``whisper`` of SpeechBrain's Whisper recipes.
 
 The recipes call ``whisper(wavs, bos_tokens)``, then ``nll_loss(log_probs, tokens_eos, length)``, and for
 validation and test ``search(enc_states, wav_lens)``. The three share one recogniser by ``!ref``.
+
+The recogniser stays on the CPU and in core's precision, wherever SpeechBrain moves modules and tensors and
+whatever autocast it opens: its words are core's. What it returns is on the device of what it was given.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from speechbrain.decoders.seq2seq import S2SBaseSearcher
 from torch import Tensor, nn
 
 from diffusion_asr.acoustics.encoder import AcousticMemory
 from diffusion_asr.decoding.canvas import read_tokens
-from diffusion_asr.decoding.decoder import AUTO, DecodingOptions, Hypothesis
-from diffusion_asr.decoding.objective import compute_ctc, unroll_steps
+from diffusion_asr.decoding.decoder import AUTO, DecodingOptions
+from diffusion_asr.decoding.objective import unroll_steps
+from diffusion_asr.errors import LanguageError
 from diffusion_asr.models.tuned import find_denoiser
 from diffusion_asr.models.tuned import make_trainable as trainable_denoiser
 from diffusion_asr.recognizer import Recognizer
 from diffusion_asr.toolkits import translate_errors
+from diffusion_asr_speechbrain.batches import in_core_precision, memory_of, shares_memory, split_batch
 from diffusion_asr_speechbrain.tokenizer import CanvasTokenizer
 from diffusion_asr_speechbrain.toolkit import RecognitionError
+
+Languages = Sequence[str | None] | str | None
+
+
+class Heard(NamedTuple):
+    """What was made of one clip."""
+
+    text: str
+    tokens: list[int]
+    confidence: float  # mean of its words, 0 without words
 
 
 class DiffusionModule(nn.Module):
@@ -33,6 +47,9 @@ class DiffusionModule(nn.Module):
         checkpoint: Name of an embedded model, or a model folder.
         language: A code; None detects it for each clip (texts are then encoded as English).
         trainable: Make the denoiser float32 with gradients; else it computes as in core.
+        detect_speech: Find the speech in each clip first, as ``Recognizer.transcribe`` does: silence gives
+            no text, and a clip may have any length. False decodes each clip whole, at most 30 s of it, as
+            ``Recognizer.decode`` does.
         decoding: Fields of ``DecodingOptions`` by name: ``steps=4``.
 
     Raises:
@@ -45,6 +62,7 @@ class DiffusionModule(nn.Module):
         checkpoint: str = "canvas-base",
         language: str | None = None,
         trainable: bool = False,
+        detect_speech: bool = True,
         **decoding: Any,
     ) -> None:
         super().__init__()
@@ -55,10 +73,15 @@ class DiffusionModule(nn.Module):
             recognizer.check_language(language)
             parts = recognizer.parts
             self.denoiser = trainable_denoiser(parts) if trainable else parts.denoiser
-        self.recognizer, self.language = recognizer, language
+        self.recognizer, self.language, self.detect_speech = recognizer, language, detect_speech
         spelled = "en" if language in (None, AUTO) else str(language)
         self.tokenizer = CanvasTokenizer(parts.vocabulary, spelled)
         self.slots = torch.zeros(0, dtype=torch.long)
+        self._last: tuple[Tensor, list[Tensor]] | None = None  # states and the clips that they are of
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> DiffusionModule:
+        """What ``to``, ``cuda`` and ``half`` do with a module: nothing here, see the file's text."""
+        return self
 
     def options(self, **changes: Any) -> DecodingOptions:
         """This module's options but for ``changes``, by name.
@@ -69,17 +92,20 @@ class DiffusionModule(nn.Module):
         with translate_errors(RecognitionError, TypeError, ValueError):
             return self.decoding.changed(**changes)
 
+    @in_core_precision
     def listen(self, wavs: Tensor, wav_lens: Tensor | None = None) -> AcousticMemory:
         """As core hears (B, samples) at 16 kHz, in tensors that a gradient may pass by.
 
         ``wav_lens`` (B,) are relative to the longest. Without them a clip ends at its last sample that is
-        not zero, because recipes do not pass lengths.
+        not zero, because recipes do not pass lengths. Integers are scaled to [-1, 1].
 
         Raises:
             RecognitionError: Longer than 30 s, not finite, or of a wrong shape.
         """
         with translate_errors(RecognitionError):
-            heard = self.recognizer.encode(wavs.float(), _samples(wavs, wav_lens))
+            clips = split_batch(wavs, wav_lens)
+            padded = nn.utils.rnn.pad_sequence(clips, batch_first=True)
+            heard = self.recognizer.encode(padded, torch.tensor([len(clip) for clip in clips]))
         return replace(heard, states=heard.states.clone(), mask=heard.mask.clone())
 
     def encode(self, wavs: Tensor, wav_lens: Tensor | None = None) -> Tensor:
@@ -88,8 +114,14 @@ class DiffusionModule(nn.Module):
         Raises:
             RecognitionError: See ``listen``.
         """
-        return self.listen(wavs, wav_lens).states
+        return self._handed_out(self.listen(wavs, wav_lens), wavs, wav_lens)
 
+    def _handed_out(self, memory: AcousticMemory, wavs: Tensor, wav_lens: Tensor | None) -> Tensor:
+        states = memory.states.to(wavs.device)
+        self._last = states, split_batch(wavs, wav_lens)
+        return states
+
+    @in_core_precision
     def forward(self, wavs: Tensor, bos_tokens: Tensor) -> tuple[Tensor, Tensor, None]:
         """Encoder states, and log-probabilities (B, 2 L, V) of two denoising steps, one after the other.
 
@@ -103,87 +135,80 @@ class DiffusionModule(nn.Module):
         with translate_errors(RecognitionError):
             denoiser = find_denoiser(self.recognizer.parts)
         first, second, self.slots = unroll_steps(denoiser, memory, languages)
-        return memory.states, torch.cat([first, second], dim=1), None
+        log_probs = torch.cat([first, second], dim=1).to(wavs.device)
+        return self._handed_out(memory, wavs, None), log_probs, None
 
-    def decode(
-        self,
-        memory: AcousticMemory,
-        language: Sequence[str | None] | str | None = None,
-        **changes: Any,
-    ) -> list[Hypothesis]:
-        """Core's decoding, with this module's language and options unless others are given.
+    def transcribe(
+        self, wavs: Tensor, wav_lens: Tensor | None = None, language: Languages = None, **changes: Any
+    ) -> list[Heard]:
+        """Core's words of each clip of (B, samples) at 16 kHz; see ``listen``.
+
+        Args:
+            wavs: Of any length where speech is detected, else of at most 30 s.
+            wav_lens: (B,) relative to the longest.
+            language: One code for all clips or one for each; "auto" detects it; None is the module's.
+            changes: Fields of ``DecodingOptions`` by name, on top of the module's; or ``detect_speech``.
+
+        Raises:
+            RecognitionError: See ``listen`` and ``options``; an unknown language.
+        """
+        if not changes.pop("detect_speech", self.detect_speech):
+            return self.decode(self.listen(wavs, wav_lens), language, **changes)
+        with translate_errors(RecognitionError):
+            clips = split_batch(wavs, wav_lens)
+        return self._transcribed(clips, language, self.options(**changes))
+
+    @in_core_precision
+    def _transcribed(
+        self, clips: Sequence[Tensor], language: Languages, options: DecodingOptions
+    ) -> list[Heard]:
+        found = []
+        with translate_errors(RecognitionError), torch.no_grad():
+            for clip, code in zip(clips, self._languages(language, len(clips)), strict=True):
+                transcript = self.recognizer.transcribe(clip, code, options)
+                sure = [w.confidence for w in transcript.words if w.confidence is not None]
+                spell = self.recognizer.parts.vocabulary.encode
+                tokens = [i for s in transcript.segments for i in spell(s.text, s.language or "en")]
+                found.append(Heard(transcript.text, tokens, sum(sure) / len(sure) if sure else 0.0))
+        return found
+
+    def _languages(self, language: Languages, clips: int) -> list[str | None]:
+        given = [language] * clips if language is None or isinstance(language, str) else list(language)
+        if len(given) != clips:
+            raise LanguageError(f"{len(given)} languages for {clips} clips; give one, or one for each")
+        for code in given:
+            self.recognizer.check_language(code)
+        return [code or self.language for code in given]
+
+    @in_core_precision
+    def decode(self, memory: AcousticMemory, language: Languages = None, **changes: Any) -> list[Heard]:
+        """What ``listen`` heard, decoded whole.
+
+        Language and options are this module's unless others are given.
 
         Raises:
             RecognitionError: An unknown language, an option that makes no sense.
         """
         options = self.options(**changes)
         with translate_errors(RecognitionError), torch.no_grad():
-            return self.recognizer.decode(memory, language or self.language, options)
+            languages = self._languages(language, len(memory))
+            heard = self.recognizer.decode(memory, languages, options)
+        return [Heard(h.text, read_tokens(h.decoded.canvas), h.confidence) for h in heard]
 
+    def search(self, states: Tensor, **changes: Any) -> list[Heard]:
+        """The words of the clips of which ``states`` are.
 
-class DiffusionLoss:
-    """The recipe's ``nll_loss``: CTC over the two denoising steps that the model has just taken."""
-
-    def __init__(self, model: DiffusionModule) -> None:
-        self.model = model
-
-    def __call__(self, log_probs: Tensor, targets: Tensor, length: Tensor) -> Tensor:
-        """Sum of both steps' losses per token.
+        Of the last clips that were heard, as in recipes, they are ``transcribe``'s; other states hold no
+        sound in which speech could be found, and are decoded whole.
 
         Args:
-            log_probs: (B, 2 L, V) of ``DiffusionModule.forward``.
-            targets: (B, U) ids, an end of sequence behind each text.
-            length: (B,) relative lengths of ``targets``, that included.
+            states: (B, T, D) of ``encode``; a clip ends where its states become zero.
+            changes: See ``transcribe``.
+
+        Raises:
+            RecognitionError: See ``transcribe``.
         """
-        counts = (length * targets.shape[1]).round().long() - 1
-        texts = [row[:n] for row, n in zip(targets, counts.tolist(), strict=True)]
-        first, second = log_probs.chunk(2, dim=1)
-        return compute_ctc(first, self.model.slots, texts) + compute_ctc(second, self.model.slots, texts)
-
-
-class DiffusionSearcher(S2SBaseSearcher):  # type: ignore[misc]
-    """Core's decoding behind the signature of SpeechBrain's sequence-to-sequence searchers.
-
-    Args:
-        model: Decodes.
-        changes: Fields of ``DecodingOptions`` by name, on top of the model's.
-
-    Raises:
-        RecognitionError: An option that makes no sense.
-    """
-
-    def __init__(self, model: DiffusionModule, **changes: Any) -> None:
-        super().__init__(model.tokenizer.bos_index, model.tokenizer.eos_index, 0.0, 1.0)
-        self.model = [model]  # in a list, so that its weights are not this module's too
-        model.options(**changes)  # an error now, not after the first epoch
-        self.changes = changes
-
-    def forward(
-        self, enc_states: Tensor, wav_len: Tensor | None = None
-    ) -> tuple[list[list[int]], list[int], Tensor, None]:
-        """``(hyps, top_lengths, top_scores, top_log_probs)``.
-
-        Args:
-            enc_states: (B, T, D) of ``DiffusionModule.encode``; a clip ends where its states become zero.
-            wav_len: Not needed.
-
-        Returns:
-            Token ids of each clip, their numbers, the clips' confidence (B,), and None.
-        """
-        heard = self.model[0].decode(memory_of(enc_states), **self.changes)
-        hyps = [read_tokens(hypothesis.decoded.canvas) for hypothesis in heard]
-        return hyps, [len(ids) for ids in hyps], torch.tensor([h.confidence for h in heard]), None
-
-
-def memory_of(states: Tensor) -> AcousticMemory:
-    """States (B, T, D), zero behind a clip's end, as core's memory."""
-    return AcousticMemory(states, states.abs().sum(-1) > 0, 50.0)
-
-
-def _samples(wavs: Tensor, wav_lens: Tensor | None) -> Tensor | None:
-    if wavs.ndim != 2 or wavs.numel() == 0:
-        return None  # core says what is wrong
-    if wav_lens is not None:
-        return (wav_lens * wavs.shape[1]).round().long().clamp(1, wavs.shape[1])
-    sounding = (wavs != 0) * torch.arange(1, wavs.shape[1] + 1)
-    return sounding.amax(1).clamp(min=1)
+        detect_speech = changes.pop("detect_speech", self.detect_speech)
+        if detect_speech and self._last is not None and shares_memory(states, self._last[0]):
+            return self._transcribed(self._last[1], None, self.options(**changes))
+        return self.decode(memory_of(states), **changes)

@@ -39,6 +39,21 @@ class CanvasTokenizer:
         """``decode`` for each."""
         return [self.decode(ids) for ids in batch]
 
+    def encode_as_ids(self, text: str) -> list[int]:
+        """``encode``, by the name of sentencepiece, whose tokenizers ``EncoderDecoderASR`` has."""
+        return self.encode(text)
+
+    def decode_ids(self, ids: Iterable[int]) -> str:
+        """``decode``, likewise."""
+        return self.decode(ids)
+
+    def get_piece_size(self) -> int:
+        """Number of pieces, the null token included."""
+        return len(self.vocabulary)
+
+    def __len__(self) -> int:
+        return len(self.vocabulary)
+
     def normalize(self, text: str) -> str:
         """Whisper's basic normaliser, as all of this project's error rates use it."""
         return normalise_basic(text, self.language)

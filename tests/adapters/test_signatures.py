@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import soundfile as sf
 import torch
 
 from diffusion_asr.acoustics.encoder import AcousticMemory
@@ -117,7 +118,7 @@ def test_speechbrains_batches_take_what_decode_takes() -> None:
         parameters(Recognizer.decode),
         parameters(adapter("speechbrain").DiffusionASR.transcribe_batch),
     )
-    assert set(theirs) - {"wavs", "wav_lens"} == set(core) - {"memory", "options"}
+    assert set(theirs) - {"wavs", "wav_lens", "detect_speech"} == set(core) - {"memory", "options"}
     assert theirs["language"] == core["language"]
 
 
@@ -147,8 +148,11 @@ def from_speechbrains_module(_: Path) -> Spy:
     module = adapter("speechbrain")
     model = module.DiffusionModule(language="en", **GIVEN)
     spy = spied(model.recognizer)
-    wave = torch.rand(1, 16_000)
-    module.DiffusionSearcher(model)(model.encode(wave))
+    states = model.encode(torch.rand(1, 16_000))
+    module.DiffusionSearcher(model, detect_speech=False)(states)
+    wave = torch.from_numpy(sf.read(CLIP, dtype="float32")[0])[None]  # speech must be in it to be decoded
+    module.DiffusionSearcher(model)(model.encode(wave).detach())
+    assert len(spy.asked) == 2
     return spy
 
 
@@ -157,7 +161,7 @@ def from_speechbrains_calls(tmp_path: Path) -> Spy:
     asr = module.DiffusionASR.from_hparams(source=module.CANVAS_BASE, savedir=tmp_path)
     spy = spied(asr.mods.model.recognizer)
     asr.transcribe_file(CLIP, language="en", **GIVEN)
-    asr.transcribe_batch(torch.rand(1, 16_000), torch.ones(1), language="en", **GIVEN)
+    asr.transcribe_batch(torch.rand(1, 16_000), torch.ones(1), "en", detect_speech=False, **GIVEN)
     return spy
 
 

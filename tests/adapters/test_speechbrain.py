@@ -244,7 +244,11 @@ def run_script(recipe: str, given: dict[str, Any]) -> tuple[float, float]:
     paths = os.pathsep.join(str(ROOT / folder) for folder in ("core", "adapters"))
     environment = os.environ | {"PYTHONPATH": paths}
     done = subprocess.run(
-        [*command, "--device", "cpu", "--eval_precision", "bf16"], cwd=script.parent, env=environment, capture_output=True, text=True
+        [*command, "--device", "cpu", "--eval_precision", "bf16"],
+        cwd=script.parent,
+        env=environment,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     out = Path(given["output_folder"])

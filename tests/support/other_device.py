@@ -23,9 +23,7 @@ class OtherDevice(Tensor):
 
     @staticmethod
     def __new__(cls, inner: Tensor) -> OtherDevice:
-        made = torch.Tensor._make_wrapper_subclass(
-            cls, inner.size(), dtype=inner.dtype, device=DEVICE, requires_grad=inner.requires_grad
-        )
+        made = torch.Tensor._make_wrapper_subclass(cls, inner.size(), dtype=inner.dtype, device=DEVICE)
         made.copied = inner.detach()
         return made
 

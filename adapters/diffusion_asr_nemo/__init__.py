@@ -10,8 +10,10 @@
 from diffusion_asr.errors import ToolkitMissingError
 from diffusion_asr_nemo import toolkit as _toolkit  # its error comes before NeMo's own
 from diffusion_asr_nemo.hypotheses import words_and_times
-from diffusion_asr_nemo.model import DiffusionASRModel, DiffusionTranscribeConfig, model_config
+from diffusion_asr_nemo.model import DiffusionASRModel, model_config
+from diffusion_asr_nemo.scripts import accept_archives
 from diffusion_asr_nemo.toolkit import RecognitionError
+from diffusion_asr_nemo.transcribing import DiffusionTranscribeConfig
 
 TOOLKIT = "nemo-toolkit"
 TOOLKIT_VERSION: str = _toolkit.VERSION
@@ -23,6 +25,7 @@ __all__ = [
     "DiffusionTranscribeConfig",
     "RecognitionError",
     "ToolkitMissingError",
+    "accept_archives",
     "model_config",
     "words_and_times",
 ]

@@ -1,4 +1,4 @@
-"""``python -m diffusion_asr_nemo export out.nemo``; ``… unpack in.nemo folder``."""
+"""``python -m diffusion_asr_nemo export out.nemo``; ``… unpack in.nemo folder``; ``… run script.py …``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from diffusion_asr.errors import DiffusionASRError
 from diffusion_asr_nemo import DiffusionASRModel
+from diffusion_asr_nemo.scripts import run_script
 
 
 def _arguments() -> argparse.Namespace:
@@ -22,6 +23,9 @@ def _arguments() -> argparse.Namespace:
     unpack.add_argument("nemo", type=Path)
     unpack.add_argument("folder", type=Path)
     unpack.add_argument("--without-refiner", action="store_true", help="leave the text to the denoiser")
+    run = commands.add_parser("run", help="run a script of NeMo's that loads models as ASRModel")
+    run.add_argument("script", type=Path, help="such as speech_to_text_finetune.py")
+    run.add_argument("arguments", nargs=argparse.REMAINDER, help="the script's own")
     return parser.parse_args()
 
 
@@ -34,6 +38,8 @@ def main() -> int:
                 given.checkpoint, language=given.language, steps=given.steps
             )
             model.save_to(str(given.out))
+        elif given.command == "run":
+            run_script(given.script, given.arguments)
         else:
             DiffusionASRModel.restore_from(str(given.nemo)).save_folder(
                 given.folder, refiner=not given.without_refiner

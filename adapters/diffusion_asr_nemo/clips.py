@@ -1,11 +1,9 @@
-"""What is to be transcribed: paths, arrays, manifest entries and NeMo's own batches, all as ``Clip``."""
+"""What is heard: paths, arrays, manifest entries and NeMo's own batches, all as ``Clip``."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,6 +13,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from diffusion_asr.audio import files as audio
 from diffusion_asr.errors import AudioError
+from diffusion_asr_nemo.manifests import Packed
+from diffusion_asr_nemo.prompts import SLOTS, Prompt, read_prompt
 
 Channels = int | str | Iterable[int] | None
 _ROUNDING = 0.05  # seconds by which a manifest's duration may miss the file's
@@ -25,14 +25,14 @@ class Clip:
     """A recording or a part of one.
 
     Attributes:
-        source: A path, or samples at 16 kHz: (samples,) or (channels, samples).
-        language: As its manifest entry says, or None.
+        source: A path, a file in a tar archive, or samples at 16 kHz: (samples,) or (channels, samples).
+        prompt: What its manifest entry asks for; empty without one.
         offset: Seconds at which it begins in its file.
         duration: Its length in seconds; None takes all that follows.
     """
 
     source: Any
-    language: str | None = None
+    prompt: Prompt = field(default_factory=Prompt)
     offset: float = 0.0
     duration: float | None = None
 
@@ -55,40 +55,19 @@ def loader(clips: Sequence[Clip], batch_size: int) -> DataLoader[Clip]:
     return DataLoader(Clips(clips), batch_size=batch_size, collate_fn=list)
 
 
-def entry_language(entry: Mapping[str, Any], lang_field: str) -> str | None:
-    """The language of a manifest entry: ``source_lang``, else ``lang_field``; None if it names none."""
-    return entry.get("source_lang") or entry.get(lang_field) or None
-
-
-def read_entries(manifest: str | Path, folder: Path | None = None) -> list[dict[str, Any]]:
-    """A NeMo manifest's lines; relative paths are relative to ``folder``, by default the manifest's.
+def entry_clip(entry: Mapping[str, Any], lang_field: str = "lang") -> Clip:
+    """The clip of a manifest entry, with the slots of a prompt that it holds.
 
     Raises:
-        AudioError: It cannot be read, or an entry has no ``audio_filepath``.
+        PromptError: See ``prompts.read_prompt``.
+        LanguageError: See ``prompts.read_prompt``.
     """
-    manifest = Path(manifest)
-    try:
-        lines = manifest.read_text(encoding="utf8").splitlines()
-        entries = [json.loads(line) for line in lines if line.strip()]
-    except (OSError, ValueError) as error:
-        raise AudioError(
-            f"{manifest}: not a readable manifest ({error}); give one JSON object a line"
-        ) from error
-    for number, entry in enumerate(entries, 1):
-        if not isinstance(entry, dict) or not isinstance(entry.get("audio_filepath"), str):
-            raise AudioError(f"{manifest}: entry {number} has no audio_filepath")
-        entry["audio_filepath"] = str(
-            (folder or manifest.parent) / Path(entry["audio_filepath"]).expanduser()
-        )
-    return entries
-
-
-def entry_clip(entry: Mapping[str, Any], lang_field: str = "lang") -> Clip:
-    """The clip of a manifest entry."""
     duration = entry.get("duration")
+    slots = {name: entry[name] for name in SLOTS & entry.keys()}
+    language = slots.get("source_lang") or entry.get(lang_field) or None
     return Clip(
         entry["audio_filepath"],
-        entry_language(entry, lang_field),
+        read_prompt({**slots, "source_lang": language}),
         float(entry.get("offset") or 0.0),
         None if duration is None else float(duration),
     )
@@ -114,7 +93,9 @@ def samples_of(clip: Clip, channels: Channels = None) -> np.ndarray:
     Raises:
         AudioError: Unreadable, no such channel, or ``offset`` beyond the end.
     """
-    if isinstance(clip.source, str) and channels in (None, "average"):
+    if isinstance(clip.source, Packed):
+        samples = audio.convert_to_mono(*_unpacked(clip.source, channels))
+    elif isinstance(clip.source, str) and channels in (None, "average"):
         samples = audio.read_audio(clip.source)
     elif isinstance(clip.source, str):
         audio.probe_file(clip.source)  # refuses with core's message what is no sound
@@ -128,6 +109,14 @@ def samples_of(clip: Clip, channels: Channels = None) -> np.ndarray:
         raise AudioError(f"{clip.source}: offset {clip.offset:g} s lies beyond its end at {seconds:.2f} s")
     last = len(samples) if clip.duration is None else first + round(clip.duration * audio.SAMPLE_RATE)
     return samples[first:last]
+
+
+def _unpacked(packed: Packed, channels: Channels) -> tuple[Any, int]:
+    try:
+        sound, rate = sf.read(packed.open(), dtype="float32", always_2d=True)
+    except sf.LibsndfileError as error:
+        raise AudioError(f"{packed}: no readable sound ({error})") from error
+    return _selected(sound.T, channels), rate
 
 
 def _channels_first(sound: Any) -> Any:

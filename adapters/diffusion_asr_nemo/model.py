@@ -3,55 +3,38 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from nemo.collections.asr.metrics.wer import word_error_rate_detail
 from nemo.collections.asr.models.asr_model import ASRModel
-from nemo.collections.asr.parts.mixins import ASRTranscriptionMixin, TranscribeConfig
 from nemo.utils import logging, model_utils
 from nemo.utils.app_state import AppState
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from diffusion_asr.acoustics.encoder import AcousticMemory
+from diffusion_asr.acoustics.encoder import AcousticMemory, WhisperEncoder
 from diffusion_asr.audio.files import SAMPLE_RATE
-from diffusion_asr.decoding.objective import compute_losses
-from diffusion_asr.decoding.options import DecodingOptions
 from diffusion_asr.errors import ModelError
 from diffusion_asr.models.folder import find_model
-from diffusion_asr.models.tuned import Source, copy_model, find_denoiser, make_trainable, write_tuned
+from diffusion_asr.models.tuned import Source, copy_model, find_denoiser, write_tuned
 from diffusion_asr.recognizer import Recognizer
 from diffusion_asr.toolkits import translate_errors
-from diffusion_asr.transcript import Transcript
 from diffusion_asr_nemo.archive import FOLDER, FolderConnector, source_of
-from diffusion_asr_nemo.clips import Clip, clips_of, entry_clip, loader, read_entries, samples_of, whole_file
-from diffusion_asr_nemo.decoding import decoding_options, decoding_section
-from diffusion_asr_nemo.hypotheses import to_nemo
-from diffusion_asr_nemo.toolkit import RecognitionError
-from diffusion_asr_nemo.training_data import Utterance, training_loader
-
-
-@dataclass
-class DiffusionTranscribeConfig(TranscribeConfig):  # type: ignore[misc]
-    """NeMo's options of ``transcribe``, and ours.
-
-    Attributes:
-        source_lang: Language of clips whose manifest entry names none; None takes the model's ``language``.
-        prompt: NeMo's prompt turns; a slot ``source_lang`` is read from them.
-        steps: Passes at most; None takes the model's ``decoding.steps``.
-        lang_field: Key of the language in a manifest.
-    """
-
-    source_lang: str | None = None
-    prompt: Any = None
-    steps: int | None = None
-    text_field: str = "text"
-    lang_field: str = "lang"
+from diffusion_asr_nemo.decoding import (
+    as_section,
+    decoding_options,
+    decoding_section,
+    foreign_fields,
+)
+from diffusion_asr_nemo.features import CanvasPreprocessor, preprocessor_section
+from diffusion_asr_nemo.tokenizer import CanvasTokenizer
+from diffusion_asr_nemo.toolkit import RecognitionError, in_core_precision
+from diffusion_asr_nemo.training import DiffusionTraining
+from diffusion_asr_nemo.transcribing import DiffusionTranscription
 
 
 def model_config(
@@ -77,10 +60,11 @@ def model_config(
     )
 
 
-class DiffusionASRModel(ASRModel, ASRTranscriptionMixin):  # type: ignore[misc]
+class DiffusionASRModel(DiffusionTranscription, DiffusionTraining, ASRModel):  # type: ignore[misc]
     """A diffusion-asr recogniser that NeMo's scripts can load, run and fine-tune.
 
-    It computes on the CPU in core's precision: ``to`` leaves it there, so that its words are core's.
+    It computes on the CPU in core's precision, whatever device, precision or autocast it is given: its words
+    are core's.
 
     Example:
         >>> model = DiffusionASRModel.from_checkpoint("canvas-base")
@@ -102,23 +86,20 @@ class DiffusionASRModel(ASRModel, ASRTranscriptionMixin):  # type: ignore[misc]
             folder = folder or find_model(cfg.get("checkpoint") or "canvas-base")
             # NeMo's constructor sets up data sets, which need the vocabulary: the recogniser comes first.
             self.recognizer = Recognizer.from_pretrained(folder)
+            code = self.recognizer.check_language(cfg.get("language"))
             self._source = _restored_source(folder) or Source.of(folder)
-            self._vocabulary = self.recognizer.parts.vocabulary
-            self._vocabulary.read_merges()  # NeMo deletes what it unpacked before a text is spelled
+            # NeMo deletes what it unpacked before a text is spelled.
+            self.recognizer.parts.vocabulary.read_merges()
         self._tuned = False
+        self.tokenizer = CanvasTokenizer(self.recognizer.parts.vocabulary, code)
         super().__init__(cfg=cfg, trainer=trainer)
         self._save_restore_connector = FolderConnector()
         parts = self.recognizer.parts  # not named encoder or decoder: NeMo would freeze and unfreeze those
         self.listener, self.canvas, self.language = parts.encoder, parts.denoiser, parts.language
-
-    @property
-    def decoding(self) -> DecodingOptions:
-        """How clips are decoded: the section ``decoding`` of ``cfg``, which the ``.nemo`` file keeps.
-
-        Raises:
-            RecognitionError: Somebody has written into it what makes no sense.
-        """
-        return decoding_options(self.cfg.decoding)
+        if isinstance(parts.encoder, WhisperEncoder):
+            self.preprocessor = CanvasPreprocessor(parts.encoder.log_mel)
+            with open_dict(self.cfg):
+                self.cfg.preprocessor = preprocessor_section(parts.encoder.config.n_mels)
 
     # -- loading and saving
 
@@ -180,156 +161,104 @@ class DiffusionASRModel(ASRModel, ASRTranscriptionMixin):  # type: ignore[misc]
         self._make_trainable()
         return super().load_state_dict(state_dict, *args, **kwargs)
 
-    def to(self, *args: Any, **kwargs: Any) -> Any:
-        """Stay on the CPU and in core's precision."""
-        device = torch._C._nn._parse_to(*args, **kwargs)[0]
-        if device is not None and device.type != "cpu":
-            logging.warning(f"diffusion-asr computes on the CPU; it stays there instead of {device}")
-        return self
+    # -- what NeMo's scripts ask a model for
 
-    # -- transcribing
+    def change_decoding_strategy(
+        self, decoding_cfg: Any = None, decoder_type: str | None = None, verbose: bool = True
+    ) -> None:
+        """Take what a section ``decoding`` states; the rest stays as it is.
 
-    @torch.inference_mode()
-    def transcribe(self, audio: Any, *args: Any, override_config: Any = None, **options: Any) -> Any:
-        """See ``TranscriptionMixin.transcribe``; ``options`` may hold those of ``DiffusionTranscribeConfig``.
+        Args:
+            decoding_cfg: Fields of ``DecodingOptions``. Those of NeMo's own decoders, whose sections its
+                scripts hand over, change nothing.
+            decoder_type: Not looked at: there is one.
+            verbose: Say so in the log.
 
-        Recordings may be of any length, rate and channel number; arrays must be at 16 kHz. Speech is found
-        first, so that silence gives an empty text.
+        Raises:
+            RecognitionError: An option that is neither's, or a value that makes no sense.
+        """
+        section = as_section(decoding_cfg)
+        options = decoding_options(section, self.decoding.options)
+        with open_dict(self.cfg):
+            self.cfg.decoding = decoding_section(options)
+        if verbose and (foreign := foreign_fields(section)):
+            logging.info(f"diffusion-asr decodes with {options}; {', '.join(foreign)} mean nothing to it")
+
+    def change_vocabulary(self, *args: Any, **kwargs: Any) -> None:
+        """Refused.
+
+        Raises:
+            RecognitionError: Always.
+        """
+        raise RecognitionError(
+            "the vocabulary is part of the model and cannot be changed: set model.tokenizer.update_tokenizer "
+            "and model.char_labels.update_labels to false"
+        )
+
+    def change_attention_model(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing: recordings of any length are cut where nobody speaks."""
+
+    @in_core_precision
+    def forward(
+        self,
+        input_signal: Tensor | None = None,
+        input_signal_length: Tensor | None = None,
+        processed_signal: Tensor | None = None,
+        processed_signal_length: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """One denoising step from the empty canvas: the draft, as a CTC model of NeMo gives its output.
+
+        Args:
+            input_signal: (B, samples) at 16 kHz, at most 30 s.
+            input_signal_length: (B,) samples of each clip; None if none is padded.
+            processed_signal: Or what ``preprocessor`` made of it, (B, n_mels, frames).
+            processed_signal_length: (B,) frames of each clip.
 
         Returns:
-            One ``Hypothesis`` for each clip, with text, language (``langs``) and ``word_confidence``; with
-            ``timestamps`` or ``return_hypotheses`` also the times of words and segments, in seconds.
+            ``(log_probs (B, slots, V), slots (B,), greedy (B, slots))``; the blank is 0. The language is the
+            model's, or detected.
 
         Raises:
-            RecognitionError: Unreadable audio, an unknown language or option value.
+            RecognitionError: See ``Recognizer.encode``; a model without a canvas denoiser; both inputs or
+                none.
         """
-        if override_config is None:
-            names = ("use_lhotse", "batch_size", "return_hypotheses", "num_workers", "channel_selector")
-            given = dict(zip((*names, "augmentor", "verbose", "timestamps"), args, strict=False))
-            override_config = DiffusionTranscribeConfig(**{"num_workers": 0, **given, **options})
-        if getattr(override_config, "augmentor", None):
-            raise NotImplementedError("diffusion-asr takes no augmentor: augment the recordings beforehand")
+        if (input_signal is None) == (processed_signal is None):
+            raise RecognitionError("forward takes either input_signal or processed_signal")
         with translate_errors(RecognitionError):
-            self.recognizer.check_language(_asked_language(override_config))
-            self._asked_decoding(override_config)  # an error before hours of work, not after them
-            return super().transcribe(audio, override_config=override_config)
+            if input_signal is not None:
+                lengths = None if input_signal_length is None else input_signal_length.cpu().long()
+                memory = self.recognizer.encode(input_signal.cpu().float(), lengths)
+                memory = replace(memory, states=memory.states.clone(), mask=memory.mask.clone())
+            else:
+                memory = self._encode_features(processed_signal, processed_signal_length)
+            denoiser = find_denoiser(self.recognizer.parts)
+            languages = self.recognizer.choose_languages(memory, self.cfg.get("language"))
+            state = denoiser.prepare(memory, languages)
+            logits = denoiser.logits(denoiser.hidden(denoiser.null_canvas(state), state))
+        given: Any = processed_signal if input_signal is None else input_signal
+        log_probs = logits.float().log_softmax(-1).to(given.device)
+        return log_probs, state.slots.mask.sum(1).to(given.device), log_probs.argmax(-1)
 
-    @classmethod
-    def get_transcribe_config(cls) -> DiffusionTranscribeConfig:
-        """The options of ``transcribe`` with their defaults."""
-        return DiffusionTranscribeConfig()
+    def _encode_features(self, features: Any, frames: Tensor | None) -> AcousticMemory:
+        encoder = self.recognizer.parts.encoder
+        if not isinstance(encoder, WhisperEncoder):
+            raise ModelError(f"{self.recognizer.parts.name} takes no features: give input_signal")
+        counts = [features.shape[2]] * len(features) if frames is None else frames.tolist()
+        with torch.no_grad():
+            states = [encoder(clip[None, :, :n])[0] for clip, n in zip(features.cpu(), counts, strict=True)]
+        mask = torch.arange(max(map(len, states))) < torch.tensor([len(s) for s in states])[:, None]
+        return AcousticMemory(pad_sequence(states, batch_first=True), mask, encoder.frame_rate)
 
-    def _transcribe_input_manifest_processing(
-        self, audio_files: Any, temp_dir: str, trcfg: Any
-    ) -> dict[str, Any]:
-        """NeMo copies paths as they were given: relative to the manifest, or to where the caller is."""
-        given = trcfg._internal.manifest_filepath
-        folder = Path(given).parent if given else Path.cwd()
-        config: dict[str, Any] = super()._transcribe_input_manifest_processing(audio_files, temp_dir, trcfg)
-        return {**config, "folder": folder.absolute()}
+    # -- where it computes
 
-    def _setup_transcribe_dataloader(self, config: dict[str, Any]) -> Any:
-        entries = read_entries(Path(config["temp_dir"]) / "manifest.json", config["folder"])
-        clips = [entry_clip(e, config.get("lang_field") or "lang") for e in entries]
-        for clip in clips:  # before hours of work, not after them
-            self.recognizer.check_language(clip.language)
-        return loader(clips, config["batch_size"])
+    @property
+    def device(self) -> torch.device:
+        """The CPU, wherever Lightning thinks that it has moved the model."""
+        return torch.device("cpu")
 
-    def _setup_transcribe_tensor_dataloader(self, config: dict[str, Any], trcfg: Any) -> Any:
-        """NeMo's would pad clips under 1 s on both sides, which moves the times of their words."""
-        return loader([Clip(samples) for samples in config["audio_tensors"]], config["batch_size"])
-
-    def _transcribe_forward(self, batch: Any, trcfg: Any) -> list[Transcript]:
-        return [self._recognise(clip, trcfg) for clip in clips_of(batch)]
-
-    def _transcribe_output_processing(self, outputs: Any, trcfg: Any) -> list[Any]:
-        timed = bool(trcfg.timestamps or trcfg.return_hypotheses)
-        return [to_nemo(transcript, self._spelled(transcript), timed) for transcript in outputs]
-
-    def _spelled(self, transcript: Transcript) -> list[int]:
-        """Ids of the pieces that spell a transcript.
-
-        Not those of the canvas: core hands canvases out with all their passes, whose alignments take half as
-        long again as the recognition.
-        """
-        spell = self._vocabulary.encode
-        return [piece for s in transcript.segments for piece in spell(s.text, s.language or "en")]
-
-    def _recognise(self, clip: Clip, trcfg: Any) -> Transcript:
-        channels = getattr(trcfg, "channel_selector", None)
-        source = clip.source if whole_file(clip, channels) else samples_of(clip, channels)
-        language = clip.language or _asked_language(trcfg) or self.cfg.get("language")
-        return self.recognizer.transcribe(source, language, self._asked_decoding(trcfg))
-
-    def _asked_decoding(self, trcfg: Any) -> DecodingOptions:
-        """The model's, with the steps that a call asks for."""
-        steps = getattr(trcfg, "steps", None)
-        with translate_errors(RecognitionError, ValueError):
-            return self.decoding if steps is None else self.decoding.changed(steps=steps)
-
-    # -- fine-tuning
-
-    def setup_training_data(self, train_data_config: Any) -> None:
-        """Read a manifest; keys ``manifest_filepath, batch_size, shuffle, num_workers, max_duration``.
-
-        Entries need ``text`` and, unless the model has a ``language``, ``lang``. Makes the denoiser float32
-        and trainable; the encoder stays as it is.
-
-        Raises:
-            RecognitionError: A model without a canvas denoiser; an unreadable manifest, or one without an
-                entry to train on.
-        """
-        self._update_dataset_config(dataset_name="train", config=train_data_config)
-        self._make_trainable()
-        self._train_dl = self._utterances(train_data_config, shuffle=True)
-
-    def setup_validation_data(self, val_data_config: Any) -> None:
-        """As ``setup_training_data``, in the manifest's order."""
-        self._update_dataset_config(dataset_name="validation", config=val_data_config)
-        self._validation_dl = self._utterances(val_data_config, shuffle=False)
-
-    def _utterances(self, config: Any, shuffle: bool) -> Any:
-        with translate_errors(RecognitionError):
-            return training_loader(config, self._vocabulary, self.cfg.get("language"), shuffle)
-
-    def _make_trainable(self) -> None:
-        with translate_errors(RecognitionError):
-            make_trainable(self.recognizer.parts)
-        self._tuned = True
-
-    def _listen(self, batch: Sequence[Utterance]) -> AcousticMemory:
-        """What the frozen encoder hears, as tensors that a gradient may pass by."""
-        lengths = torch.tensor([len(u.samples) for u in batch])
-        heard = self.recognizer.encode(pad_sequence([u.samples for u in batch], batch_first=True), lengths)
-        return AcousticMemory(heard.states.clone(), heard.mask.clone(), heard.frame_rate)
-
-    def _losses(self, batch: Sequence[Utterance], memory: AcousticMemory) -> tuple[Tensor, Tensor]:
-        denoiser, languages = find_denoiser(self.recognizer.parts), [u.language for u in batch]
-        return compute_losses(denoiser, memory, languages, [u.tokens for u in batch])
-
-    def training_step(self, batch: Sequence[Utterance], batch_idx: int) -> dict[str, Tensor]:
-        """Diffusion CTC loss of both unrolled denoising steps."""
-        with translate_errors(RecognitionError):
-            first, second = self._losses(batch, self._listen(batch))
-        loss = first + second
-        logs = {"train_loss": loss.detach(), "loss_step1": first.detach(), "loss_step2": second.detach()}
-        self.log_dict(logs, batch_size=len(batch), prog_bar=True)
-        return {"loss": loss}
-
-    def validation_step(self, batch: Sequence[Utterance], batch_idx: int, dataloader_idx: int = 0) -> Any:
-        """Loss (with the same noise each time) and word errors of the text as written."""
-        with translate_errors(RecognitionError), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(batch_idx)
-            memory = self._listen(batch)
-            first, second = self._losses(batch, memory)
-            heard = self.recognizer.decode(memory, [u.language for u in batch], self.decoding)
-        rate, words, *_ = word_error_rate_detail([h.text for h in heard], [u.text for u in batch])
-        num, denom = torch.tensor(rate * words), torch.tensor(float(words))
-        outcome = {"val_loss": first + second, "val_wer_num": num, "val_wer_denom": denom}
-        several = isinstance(self._validation_dl, list | tuple) and len(self._validation_dl) > 1
-        outputs = self.validation_step_outputs
-        (outputs[dataloader_idx] if several else outputs).append(outcome)
-        return outcome
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Any:
+        """What ``to``, ``cuda`` and ``half`` do with a module: nothing, it stays where core computes."""
+        return self
 
 
 def _restored_folder() -> Path | None:
@@ -356,15 +285,3 @@ def _restored_source(unpacked: Path) -> Source | None:
         return None
     path = Path(AppState().model_restore_path)
     return Source.of(path / FOLDER) if path.is_dir() else source_of(path, unpacked)
-
-
-def _asked_language(trcfg: Any) -> str | None:
-    """The language that a call asks for: ``source_lang``, or a slot of that name in ``prompt``."""
-    if getattr(trcfg, "source_lang", None):
-        return str(trcfg.source_lang)
-    prompt = getattr(trcfg, "prompt", None) or []
-    for turn in [prompt] if isinstance(prompt, dict) else prompt:
-        slots = turn.get("slots", turn)
-        if slots.get("source_lang"):
-            return str(slots["source_lang"])
-    return None

@@ -1,6 +1,11 @@
-"""Imports NeMo, or says how to install it; our errors as NeMo's kind."""
+"""Imports NeMo, or says how to install it; our errors as NeMo's kind, our precision under its autocast."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+import torch
 
 from diffusion_asr.errors import DiffusionASRError, ToolkitMissingError
 
@@ -14,6 +19,14 @@ except ImportError as error:
     ) from error
 
 VERSION: str = _version
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def in_core_precision(function: Callable[P, R]) -> Callable[P, R]:
+    """Keep ``amp=True`` and ``trainer.precision`` out of core, which chooses its own precision."""
+    decorated: Callable[P, R] = torch.autocast("cpu", enabled=False)(function)
+    return decorated
 
 
 class RecognitionError(NeMoBaseException, DiffusionASRError, ValueError):  # type: ignore[misc]

@@ -11,10 +11,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from diffusion_asr.audio.files import SAMPLE_RATE
 from diffusion_asr.errors import AudioError, LanguageError
-from diffusion_asr.languages import LANGUAGES
+from diffusion_asr.languages import LANGUAGES, find_language
 from diffusion_asr.text.vocabulary import Vocabulary
 from diffusion_asr.toolkits import translate_errors
-from diffusion_asr_nemo.clips import entry_clip, read_entries, samples_of
+from diffusion_asr_nemo.clips import entry_clip, samples_of
+from diffusion_asr_nemo.manifests import data_entries
 from diffusion_asr_nemo.toolkit import RecognitionError
 
 LONGEST = 30.0  # seconds that the encoder takes
@@ -39,10 +40,13 @@ class Utterances(Dataset[Utterance]):
 
     def __init__(self, config: Mapping[str, Any], vocabulary: Vocabulary, language: str | None) -> None:
         longest = min(LONGEST, float(config.get("max_duration") or LONGEST))
-        entries = [e for e in read_entries(config["manifest_filepath"]) if str(e.get("text", "")).strip()]
-        self.entries = [e for e in entries if float(e.get("duration") or 0.0) <= longest]
+        shortest = float(config.get("min_duration") or 0.0)
+        entries = [e for e in data_entries(config) if str(e.get("text", "")).strip()]
+        self.entries = [e for e in entries if shortest <= float(e.get("duration") or shortest) <= longest]
         if not self.entries:
-            raise AudioError(f"{config['manifest_filepath']}: no entry with a text of at most {longest:g} s")
+            raise AudioError(
+                f"{config['manifest_filepath']}: no entry with a text of {shortest:g} to {longest:g} s"
+            )
         self.vocabulary, self.longest = vocabulary, longest
         self.lang_field = config.get("lang_field") or "lang"
         self.language = language
@@ -50,13 +54,17 @@ class Utterances(Dataset[Utterance]):
             self._language(entry)
 
     def _language(self, entry: Mapping[str, Any]) -> str:
-        code = entry_clip(entry, self.lang_field).language or self.language
-        if code not in LANGUAGES:
+        given = entry_clip(entry, self.lang_field).prompt.language or self.language
+        try:
+            code = find_language(given)
+        except LanguageError as error:
+            raise LanguageError(f"{entry['audio_filepath']}: {error}") from error
+        if code is None:
             known = ", ".join(LANGUAGES)
             raise LanguageError(
-                f"{entry['audio_filepath']}: training needs lang, one of {known}, not {code!r}"
+                f"{entry['audio_filepath']}: training needs lang, one of {known}, not {given!r}"
             )
-        return str(code)
+        return code
 
     def __len__(self) -> int:
         return len(self.entries)

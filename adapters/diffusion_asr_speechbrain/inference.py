@@ -71,7 +71,7 @@ class DiffusionASR(Pretrained):  # type: ignore[misc]
 
         Args:
             path: Of the recording.
-            language: A code; "auto" detects it for each window; None is the model's.
+            language: A code, name or tag; "auto" detects it for each window; None is the model's.
             changes: Fields of ``DecodingOptions`` by name, on top of the model's: ``steps=4``.
 
         Raises:
@@ -109,7 +109,8 @@ class DiffusionASR(Pretrained):  # type: ignore[misc]
         Args:
             wavs: See ``encode_batch``; of any length where speech is detected.
             wav_lens: See ``encode_batch``.
-            language: One code for all clips or one for each; "auto" detects it; None is the model's.
+            language: One for all clips or one for each, as a code, name or tag; "auto" detects it; None is
+                the model's.
             detect_speech: Find the speech first, as ``transcribe_file`` does; False decodes clips whole, None
                 is the model's (to find it).
             changes: As for ``transcribe_file``.

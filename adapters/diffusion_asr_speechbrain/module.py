@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from diffusion_asr.acoustics.encoder import AcousticMemory
 from diffusion_asr.decoding.canvas import read_tokens
-from diffusion_asr.decoding.decoder import AUTO, DecodingOptions
 from diffusion_asr.decoding.objective import unroll_steps
+from diffusion_asr.decoding.options import DecodingOptions
 from diffusion_asr.errors import LanguageError
 from diffusion_asr.models.tuned import find_denoiser
 from diffusion_asr.models.tuned import make_trainable as trainable_denoiser
@@ -45,7 +45,7 @@ class DiffusionModule(nn.Module):
 
     Args:
         checkpoint: Name of an embedded model, or a model folder.
-        language: A code; None detects it for each clip (texts are then encoded as English).
+        language: A code, name or tag; None detects it for each clip (texts are then encoded as English).
         trainable: Make the denoiser float32 with gradients; else it computes as in core.
         detect_speech: Find the speech in each clip first, as ``Recognizer.transcribe`` does: silence gives
             no text, and a clip may have any length. False decodes each clip whole, at most 30 s of it, as
@@ -70,12 +70,11 @@ class DiffusionModule(nn.Module):
             self.decoding = DecodingOptions().changed(**decoding)
         with translate_errors(RecognitionError):
             recognizer = Recognizer.from_pretrained(checkpoint)
-            recognizer.check_language(language)
+            self.language = recognizer.check_language(language)
             parts = recognizer.parts
             self.denoiser = trainable_denoiser(parts) if trainable else parts.denoiser
-        self.recognizer, self.language, self.detect_speech = recognizer, language, detect_speech
-        spelled = "en" if language in (None, AUTO) else str(language)
-        self.tokenizer = CanvasTokenizer(parts.vocabulary, spelled)
+        self.recognizer, self.detect_speech = recognizer, detect_speech
+        self.tokenizer = CanvasTokenizer(parts.vocabulary, self.language or "en")
         self.slots = torch.zeros(0, dtype=torch.long)
         self._last: tuple[Tensor, list[Tensor]] | None = None  # states and the clips that they are of
 
@@ -146,7 +145,7 @@ class DiffusionModule(nn.Module):
         Args:
             wavs: Of any length where speech is detected, else of at most 30 s.
             wav_lens: (B,) relative to the longest.
-            language: One code for all clips or one for each; "auto" detects it; None is the module's.
+            language: One for all clips or one for each; "auto" detects it; None is the module's.
             changes: Fields of ``DecodingOptions`` by name, on top of the module's; or ``detect_speech``.
 
         Raises:
@@ -176,9 +175,7 @@ class DiffusionModule(nn.Module):
         given = [language] * clips if language is None or isinstance(language, str) else list(language)
         if len(given) != clips:
             raise LanguageError(f"{len(given)} languages for {clips} clips; give one, or one for each")
-        for code in given:
-            self.recognizer.check_language(code)
-        return [code or self.language for code in given]
+        return [self.recognizer.check_language(code) if code else self.language for code in given]
 
     @in_core_precision
     def decode(self, memory: AcousticMemory, language: Languages = None, **changes: Any) -> list[Heard]:

@@ -46,11 +46,6 @@ SCRIPTS = {
 
 
 @pytest.fixture(scope="module")
-def core() -> Recognizer:
-    return Recognizer.from_pretrained()
-
-
-@pytest.fixture(scope="module")
 def asr(tmp_path_factory: pytest.TempPathFactory) -> Any:
     saved = tmp_path_factory.mktemp("speechbrain")
     return adapter.DiffusionASR.from_hparams(source=adapter.CANVAS_BASE, savedir=saved)

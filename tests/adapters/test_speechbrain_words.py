@@ -22,11 +22,6 @@ CLIP = DATA / "en-arctic_a0239_1592711579.flac"
 
 
 @pytest.fixture(scope="module")
-def core() -> Recognizer:
-    return Recognizer.from_pretrained()
-
-
-@pytest.fixture(scope="module")
 def asr(tmp_path_factory: pytest.TempPathFactory) -> Any:
     saved = tmp_path_factory.mktemp("speechbrain")
     return adapter.DiffusionASR.from_hparams(source=adapter.CANVAS_BASE, savedir=saved)

@@ -1,0 +1,31 @@
+"""Models that several files of tests share: each is loaded once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from diffusion_asr.recognizer import Recognizer
+
+
+@pytest.fixture(scope="session")
+def core() -> Recognizer:
+    return Recognizer.from_pretrained()
+
+
+@pytest.fixture(scope="session")
+def nemo_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """canvas-base as a ``.nemo`` file."""
+    adapter = pytest.importorskip("diffusion_asr_nemo", exc_type=ImportError)
+    path = tmp_path_factory.mktemp("nemo") / "canvas-base.nemo"
+    adapter.DiffusionASRModel.from_checkpoint().save_to(str(path))
+    return path
+
+
+@pytest.fixture(scope="session")
+def nemo_model(nemo_archive: Path) -> Any:
+    """The model of that file; tests that change one load their own."""
+    adapter = pytest.importorskip("diffusion_asr_nemo", exc_type=ImportError)
+    return adapter.DiffusionASRModel.restore_from(str(nemo_archive), map_location="cpu")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # typing's own would have to be imported, and this has to be done at once
 if TYPE_CHECKING:
+    from typing import Any
+
     from diffusion_asr.acoustics.encoder import AcousticMemory
     from diffusion_asr.decoding.decoder import Hypothesis
     from diffusion_asr.decoding.options import DecodingOptions

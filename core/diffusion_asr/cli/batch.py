@@ -9,14 +9,17 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import typer
 
+from diffusion_asr.cli import interrupts
 from diffusion_asr.cli.inputs import Input
+from diffusion_asr.cli.interrupts import INTERRUPTED
 from diffusion_asr.cli.listening import Heard, Listener, Settings, Task
 from diffusion_asr.cli.outputs import wrong
-from diffusion_asr.cli.report import INTERRUPTED, Bar, is_terminal, say
+from diffusion_asr.cli.report import Bar, is_terminal, say
 from diffusion_asr.cli.sinks import FolderSink, OutputError, Sink, is_full
 from diffusion_asr.cli.state import FileState
 from diffusion_asr.cli.workers import Finished, Noted, Progressed, plain, transcribe_in_parallel
@@ -88,9 +91,11 @@ class Batch:
     def _transcribe_all(self, ready: list[Input], sounds: dict[Input, Path]) -> None:
         tasks = [self._task(one, sounds[one]) for one in ready]
         if self.jobs > 1 and len(ready) > 1:
+            interrupts.begin_work()
             self._in_parallel(ready, tasks)
             return
         listener = Listener(self.settings)
+        interrupts.begin_work()
         for number, (one, task) in enumerate(zip(ready, tasks, strict=True), start=1):
             label = one.path.name if len(ready) == 1 else f"{number}/{len(ready)} {one.path.name}"
             with self._guarded(one, task.sound):
@@ -110,6 +115,7 @@ class Batch:
             bar = stack.enter_context(Bar(label)) if watched else None
 
             def show(segments: tuple[Segment, ...]) -> None:
+                interrupts.check()
                 so_far.extend(segments)
                 with bar.aside() if bar is not None else ExitStack():
                     self.sink.add(one, segments)
@@ -208,6 +214,7 @@ def _spooled(inputs: Sequence[Input]) -> Iterator[dict[Input, Path]]:
         for one in inputs:
             if one.is_stdin:
                 folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="diffusion-asr-"))
+                interrupts.cleanups.append(partial(shutil.rmtree, folder, ignore_errors=True))
                 sounds[one] = Path(folder, one.stem)
                 with sounds[one].open("xb") as file:
                     shutil.copyfileobj(sys.stdin.buffer, file)

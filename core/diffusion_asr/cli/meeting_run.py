@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Literal
 
 import typer
 
+from diffusion_asr.cli import interrupts
 from diffusion_asr.cli.inputs import Input
-from diffusion_asr.cli.report import INTERRUPTED, is_terminal, say, warnings_as_notes
+from diffusion_asr.cli.interrupts import INTERRUPTED
+from diffusion_asr.cli.report import is_terminal, say, warnings_as_notes
 from diffusion_asr.cli.sinks import OutputError, Sink
 from diffusion_asr.decoding.options import DecodingOptions
 from diffusion_asr.errors import LanguageError
@@ -57,6 +59,7 @@ class MeetingRun:
             DiffusionASRError: It cannot be done.
         """
         begin = time.monotonic()
+        interrupts.begin_work()
         try:
             with warnings_as_notes():
                 meeting = self._transcribe()

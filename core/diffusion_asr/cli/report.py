@@ -12,9 +12,9 @@ from typing import TextIO
 
 import typer
 
+from diffusion_asr.cli.interrupts import INTERRUPTED
 from diffusion_asr.errors import DiffusionASRError
 
-INTERRUPTED = 130  # 128 + SIGINT, as shells count
 BROKEN_PIPE = 141  # 128 + SIGPIPE: what other programs end with before `| head`
 _LABEL = 28  # letters of a file's name beside the bar
 

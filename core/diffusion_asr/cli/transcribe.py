@@ -179,13 +179,13 @@ def transcribe(
     diffusion-asr transcribe talk.flac --steps 8 --start noise --trace
     diffusion-asr transcribe -- -name-with-a-dash.wav
     """
-    inputs = find_inputs(files, recursive)
-    settings = Settings(
-        model=model, language=check_language(language, model), threads=threads, track=track, resume=resume,
-        replay=report is not None,
-        decoding=DecodingOptions(steps=steps, verify=verify, start=start.value, seed=seed, trace=trace),
-    )  # fmt: skip
-    names = parse_formats(format)
     with expected_errors():
+        inputs = find_inputs(files, recursive)
+        settings = Settings(
+            model=model, language=check_language(language, model), threads=threads, track=track,
+            resume=resume, replay=report is not None,
+            decoding=DecodingOptions(steps=steps, verify=verify, start=start.value, seed=seed, trace=trace),
+        )  # fmt: skip
+        names = parse_formats(format)
         sink = plan_output(inputs, names, output_dir, overwrite, report, about=settings.about())
         Batch(inputs, sink, settings, report, jobs).run()

@@ -94,4 +94,4 @@ def is_adapter(name: str | os.PathLike[str]) -> bool:
         stated = read_json(folder / "config.json")
     except ModelError:
         return False  # of a canvas model, damaged: its own loader says how
-    return isinstance(stated, dict) and "format" not in stated
+    return isinstance(stated, dict) and not {"format", "sha256"} & stated.keys()

@@ -92,6 +92,30 @@ def test_pieces_that_canvas_base_lacks_are_refused(copy: Path) -> None:
         Recognizer.from_pretrained(copy)
 
 
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("backbone.layers", 10**9),
+        ("backbone.vocabulary", True),
+        ("backbone.d_model", 2**70),
+        ("backbone.heads", "2"),
+        ("projector.convolutions", [[1, 2, 3]]),
+        ("projector.linears", [10**9, 32]),
+        ("prompt.before", {"en": ["x"]}),
+        ("pieces", [[0, 5], [3, 9]]),
+        ("pieces", [[5, 9]]),
+        ("slot_frames", None),
+    ],
+)
+def test_what_a_configuration_misstates_is_told(copy: Path, place: str, value: object) -> None:
+    config = json.loads((copy / "config.json").read_text())
+    *inside, name = place.split(".")
+    (config["denoiser"][inside[0]] if inside else config["denoiser"])[name] = value
+    (copy / "config.json").write_text(json.dumps(sign_config(config)))
+    with pytest.raises(ModelError, match=rf"config\.json(: denoiser\.{place}| names pieces)"):
+        Recognizer.from_pretrained(copy)
+
+
 def test_another_canvas_base_is_noticed(copy: Path) -> None:
     config = json.loads((copy / "config.json").read_text())
     config["base"]["sha256"]["encoder.safetensors"] = "0" * 64

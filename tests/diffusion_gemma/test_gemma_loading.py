@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import pickle
+import re
 import shutil
 import threading
 from collections.abc import Iterator
@@ -42,6 +43,19 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Published:
 def adapter(system: Published, tmp_path: Path) -> Path:
     """A copy of the adapter, to be damaged."""
     return Path(shutil.copytree(system.adapter, tmp_path / "adapter"))
+
+
+@pytest.fixture
+def whole(system: Published, tmp_path: Path) -> Published:
+    """A copy of everything, to be damaged."""
+    adapter, backbone, encoder = (
+        Path(shutil.copytree(p, tmp_path / p.name)) for p in (system.adapter, system.backbone, system.encoder)
+    )
+    return Published(adapter, backbone, encoder)
+
+
+def where(paths: Published) -> LoadOptions:
+    return LoadOptions(backbone=str(paths.backbone), encoder=str(paths.encoder), device="cpu")
 
 
 def logits(model: Any) -> torch.Tensor:
@@ -185,6 +199,90 @@ class TestRefused:
     def test_unknown_settings(self, adapter: Path) -> None:
         with pytest.raises(ModelError, match=r"settings: .*there are backbone"):
             load_adapter(str(adapter), LoadOptions(settings={"alpha": 1}))
+
+    @pytest.mark.parametrize(
+        ("setting", "value"),
+        [
+            ("subsample_factor", "8"),
+            ("subsample_factor", 2**70),
+            ("lora_alpha", "six"),
+            ("audio_token", -1),
+            ("audio_token", True),
+            ("backbone", 3),
+            ("after", "{0}"),
+            ("after", "{language:>999999999}"),
+            ("before", "{"),
+            ("padded", "no"),
+            ("blank", 1.5),
+        ],
+    )
+    def test_settings_of_a_wrong_kind(self, adapter: Path, setting: str, value: object) -> None:
+        config = json.loads((adapter / "config.json").read_text())
+        (adapter / "config.json").write_text(json.dumps(config | {setting: value}))
+        with pytest.raises(ModelError, match=f"the settings of .*: {setting}: "):
+            load_adapter(str(adapter), LoadOptions())
+
+    @pytest.mark.parametrize("name", ["config.json", "adapter_config.json"])
+    @pytest.mark.parametrize("content", ["[" * 100_000, "[]", "NaN", '{"a": 1, "a": 2}'])
+    def test_settings_that_are_no_json_object(self, adapter: Path, name: str, content: str) -> None:
+        (adapter / name).write_text(content)
+        with pytest.raises(ModelError, match=rf"{name}: (not|nested)"):
+            load_adapter(str(adapter), LoadOptions())
+
+    @pytest.mark.parametrize(
+        "header",
+        [
+            "[" * 50_000,
+            "[]",
+            "3",
+            '{"a": 1}',
+            '{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, "4"]}}',
+        ],
+    )
+    def test_headers_that_are_none(self, adapter: Path, header: str) -> None:
+        data = header.encode()
+        (adapter / "projector.safetensors").write_bytes(len(data).to_bytes(8, "little") + data)
+        with pytest.raises(ModelError, match=r"projector.safetensors: not a safetensors file"):
+            load_adapter(str(adapter), LoadOptions())
+
+    @pytest.mark.parametrize("change", ["nan", "relabelled"])
+    @pytest.mark.parametrize(
+        "part", ["adapter/projector", "adapter/adapter_model", "whisper/model", "backbone/model"]
+    )
+    def test_weights_that_are_none(self, whole: Published, part: str, change: str) -> None:
+        file = whole.adapter.parent / f"{part}.safetensors"
+        tensors = load_file(file)
+        name = next(
+            n for n in sorted(tensors) if "decoder" in n or part.split("/")[1] in ("projector", "model")
+        )
+        if change == "nan":
+            tensors[name].view(-1)[0] = torch.nan
+        else:
+            tensors[name] = tensors[name].view(torch.int32)
+        save_file(tensors, file, metadata={"format": "pt"})
+        shared = "embed_tokens.weight" if name.endswith("embed_tokens.weight") else re.escape(name)
+        with pytest.raises(ModelError, match=shared):
+            load_adapter(str(whole.adapter), where(whole))
+
+    @pytest.mark.parametrize("place", ["text_config.num_hidden_layers", "text_config.head_dim"])
+    def test_a_backbone_beyond_all_bounds(self, whole: Published, place: str) -> None:
+        path = whole.backbone / "config.json"
+        config = json.loads(path.read_text())
+        inside, name = place.split(".")
+        config[inside][name] = 10**11
+        path.write_text(json.dumps(config))
+        with pytest.raises(ModelError, match=f"{name} is 1e.11, which is no backbone's"):
+            load_adapter(str(whole.adapter), where(whole))
+
+    def test_a_backbone_that_lacks_weights(self, whole: Published) -> None:
+        """transformers would draw them at random."""
+        file = whole.backbone / "model.safetensors"
+        tensors = load_file(file)
+        name = next(n for n in tensors if "decoder.layers.1.mlp.gate_proj" in n)
+        del tensors[name]
+        save_file(tensors, file, metadata={"format": "pt"})
+        with pytest.raises(ModelError, match=r"lacks \d+ of the backbone's weights"):
+            load_adapter(str(whole.adapter), where(whole))
 
     def test_another_backbone(self, system: Published, adapter: Path, tmp_path: Path) -> None:
         other = Path(shutil.copytree(system.backbone, tmp_path / "other"))

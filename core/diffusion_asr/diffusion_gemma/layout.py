@@ -169,6 +169,10 @@ def sort_naturally(names: Iterable[str]) -> list[str]:
     return sorted(names, key=key)
 
 
+def _is_weight(value: Tensor) -> bool:
+    return value.is_floating_point() and bool(value.float().isfinite().all())
+
+
 def read_tensors(found: Mapping[str, Entry], names: Iterable[str]) -> dict[str, Tensor]:
     """Some of the tensors.
 
@@ -185,6 +189,9 @@ def read_tensors(found: Mapping[str, Entry], names: Iterable[str]) -> dict[str, 
                 out |= {name: data.get_tensor(name) for name in inside}
         except (OSError, SafetensorError, RuntimeError) as error:
             raise ModelError(f"{file}: not readable weights ({error}): fetch it again") from error
-        if broken := [name for name in inside if not bool(out[name].float().isfinite().all())]:
-            raise ModelError(f"{file}: {', '.join(broken[:3])}: NaN or infinite, which no trained weight is")
+        if broken := [name for name in inside if not _is_weight(out[name])]:
+            raise ModelError(
+                f"{file}: {', '.join(broken[:3])}: NaN, infinity or no floating-point numbers, which no "
+                "trained weights are: fetch it again"
+            )
     return out

@@ -8,7 +8,7 @@ what is known about them, and can be given.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -212,7 +212,8 @@ def _prompt(settings: Settings, vocabulary: GemmaVocabulary) -> Prompt:
 def _checked_backbone(name: str, options: LoadOptions, width: int | None) -> Path:
     """The backbone's folder, once its size and width are known to suit: small files first, then weights."""
     small = options.hub.folder(name, ("*.json",))
-    text = check_backbone(_json(small / "config.json"), small)
+    stated = _json(small / "config.json")
+    text = check_backbone(stated, small)
     if width is not None and text.get("hidden_size") != width:
         raise ModelError(
             f"the adapter writes {width} values, the backbone {name} reads {text.get('hidden_size')}: "
@@ -224,10 +225,19 @@ def _checked_backbone(name: str, options: LoadOptions, width: int | None) -> Pat
         resources.check_room(int(index * resources.SPARE), options.place, name)
     home = options.hub.folder(name, _WEIGHTS)
     stored = layout.read_headers(home).values()
+    if "quantization_config" not in stated:
+        _check_kinds(stored, home)
     dtype = options.dtype or (torch.bfloat16 if options.place != "cpu" else _stored_dtype(stored))
     quantise = options.quantise if isinstance(options.quantise, str) else None
     resources.check_room(resources.measure_need(stored, dtype, quantise), options.place, name)
     return home
+
+
+def _check_kinds(stored: Iterable[layout.Entry], home: Path) -> None:
+    """Raise ``ModelError`` if weights are whole numbers, which transformers would take for floating-point."""
+    wrong = [entry for entry in stored if entry.name.endswith("weight") and "F" not in entry.kind]
+    if wrong:
+        raise ModelError(f"{home}: weights that are no floating-point numbers: {wrong[0]}: fetch it again")
 
 
 def _stored_dtype(entries: Any) -> torch.dtype:
@@ -250,7 +260,15 @@ def _backbone(home: Path, options: LoadOptions) -> Any:
         raise ModelError(f"{home}: the backbone cannot be loaded ({error!r})") from error
     if missing := sorted(told["missing_keys"]):  # which transformers fills with random numbers
         raise ModelError(f"{home} lacks {len(missing)} of the backbone's weights: {', '.join(missing[:3])}")
+    if broken := [name for name, weight in backbone.named_parameters() if not _is_finite(weight)]:
+        raise ModelError(f"{home}: {', '.join(broken[:3])}: NaN or infinite, which no trained weight is")
     return backbone.eval()
+
+
+def _is_finite(weight: Tensor) -> bool:
+    """By its sum, which takes no memory; narrow kinds are quantised ones."""
+    known = weight.dtype in (torch.float32, torch.bfloat16, torch.float16)
+    return not known or bool(weight.detach().sum(dtype=torch.float32).isfinite())
 
 
 def _quantisation(wanted: Any) -> Any:

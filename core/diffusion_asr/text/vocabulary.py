@@ -225,7 +225,9 @@ class Vocabulary:
         try:
             found = Tokenizer.from_file(str(self._bpe_file))
         except Exception as error:  # tokenizers raises nothing more special
-            raise ModelError(f"{self._bpe_file}: not readable merges ({error}). {REINSTALL}") from error
+            raise ModelError(
+                f"{self._bpe_file}: not readable merges ({error!s:.200}). {REINSTALL}"
+            ) from error
         if strange := set("".join(found.get_vocab())) - set(map_byte_letters()):
             raise ModelError(
                 f"{self._bpe_file}: {min(strange)!r} is no letter of byte-level pieces. {REINSTALL}"

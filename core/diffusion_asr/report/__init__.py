@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from diffusion_asr.audio.files import StrPath
 from diffusion_asr.formats.files import write_text
+from diffusion_asr.report.plain import render_facts, render_plain
 from diffusion_asr.report.player_audio import EMBED_LIMIT, PlayerAudio, prepare_audio
 from diffusion_asr.report.view import Replay, View, build_view
 from diffusion_asr.transcript import Transcript
@@ -28,7 +29,16 @@ if TYPE_CHECKING:
 
 __all__ = ["EMBED_LIMIT", "Replay", "write_report"]
 
-_SCRIPTS = ("sound.js", "timeline.js", "transcript.js", "search.js", "replay.js", "main.js")
+_SCRIPTS = (
+    "sound.js",
+    "timeline.js",
+    "transcript.js",
+    "search.js",
+    "replay.js",
+    "people.js",
+    "export.js",
+    "main.js",
+)
 # "<" could end the script element that holds the data; the others end lines or entities in some parsers.
 _ESCAPES = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
 
@@ -75,6 +85,8 @@ def _page(view: View, sound: PlayerAudio | None, target: Path) -> str:
     page = Template(_asset("page.html")).substitute(
         policy=policy,
         title=html.escape(view.title),
+        facts=render_facts(view.payload),
+        plain=render_plain(view.payload),
         style=style,
         script=script,
         data=_json(view.payload | _sound(sound, target)),

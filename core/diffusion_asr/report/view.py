@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any, Protocol
 
+from diffusion_asr import formats
 from diffusion_asr.meeting.attribution import Turn
 from diffusion_asr.text.spacing import join_words
 from diffusion_asr.transcript import Segment, Transcript, Word
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 _PAUSE = 4.0  # seconds of silence after which the same speaker gets a new block
 _LONGEST = 60.0  # seconds of a block: a lecture wants paragraphs too
 _MOST_STEPS = 40  # of a replay; a segment that took more is shown in evenly spread ones
-_OVERLAPPED, _GLUED = 1, 2  # flags of a word
+OVERLAPPED, GLUED = 1, 2  # flags of a word
 
 
 class Replay(Protocol):
@@ -57,17 +58,21 @@ def build_view(meeting: MeetingResult | Transcript, replays: Sequence[Replay] = 
     words = [word for segment in transcript.segments for word in _words(segment)]
     names = _in_order_of_appearance(turns, (*transcript.segments, *words))
     index = {name: n for n, name in enumerate(names)}
+    title = _title(source)
     payload = {
+        "source": title if source else None,
+        "name": PurePosixPath(title).stem or title,
         "duration": max([round(duration, 3), *(word.end for word in words)]),
         "speakers": _speakers(names, turns, words),
         "turns": [[round(t.start, 3), round(t.end, 3), index[t.speaker]] for t in turns]
         if names
         else [[round(s.start, 3), round(s.end, 3), 0] for s in transcript.segments],
         "blocks": [_block(block, index) for block in _blocks(transcript.segments)],
+        "cues": _cues(transcript, index),
         "languages": list(dict.fromkeys(s.language for s in transcript.segments if s.language)),
         "replays": [_replay(trace) for trace in traces if len(trace.steps) > 1],
     }
-    return View(_title(source), payload)
+    return View(title, payload)
 
 
 def _title(source: str | None) -> str:
@@ -139,11 +144,44 @@ def _block(segments: Sequence[Segment], index: dict[str, int]) -> dict[str, Any]
         "speaker": -1 if speaker is None else index[speaker],
         "language": segments[0].language,
         "words": [_word(word, joined) for word, joined in zip(words, glued, strict=True)],
+        "parts": [_part(segment) for segment in segments],
     }
 
 
+def _part(segment: Segment) -> list[Any]:
+    """A segment of a block: its times, how many of the block's words, and whether they have times."""
+    start, end = round(segment.start, 3), round(segment.end, 3)
+    return [start, end, len(_words(segment)), bool(segment.words)]
+
+
+def _cues(transcript: Transcript, index: dict[str, int]) -> list[list[Any]]:
+    """Subtitles as the project writes them, but for the names, which the reader may change.
+
+    WebVTT marks each name, so it can be taken out of what was rendered.
+    """
+    plain = replace(transcript, segments=tuple(map(_numbered(index), transcript.segments)))
+    (cues,) = formats.parse(formats.render(plain, "vtt"), "vtt")
+    return [
+        [round(cue.start, 3), round(cue.end, 3), -1 if cue.speaker is None else int(cue.speaker), cue.text]
+        for cue in cues.segments
+    ]
+
+
+def _numbered(index: dict[str, int]) -> Callable[[Segment], Segment]:
+    """A segment whose speakers are numbers, which no format changes."""
+
+    def number(name: str | None) -> str | None:
+        return None if name is None else str(index[name])
+
+    def change(segment: Segment) -> Segment:
+        words = tuple(replace(word, speaker=number(word.speaker)) for word in segment.words)
+        return replace(segment, words=words, speaker=number(segment.speaker))
+
+    return change
+
+
 def _word(word: Word, glued: bool) -> list[Any]:
-    flags = (_OVERLAPPED if word.overlapped else 0) | (_GLUED if glued else 0)
+    flags = (OVERLAPPED if word.overlapped else 0) | (GLUED if glued else 0)
     return [
         word.text,
         round(word.start, 3),

@@ -1,7 +1,9 @@
-// Speakers, theme and keys of the whole page; starts everything.
+// Theme, keys and address of the whole page; starts everything.
+
+document.documentElement.classList.add("live"); // until here the page is a text that can be read
 
 function facts() {
-  const count = data.speakers.length, names = new Intl.DisplayNames(["en"], { type: "language" });
+  const count = people.all().length, names = new Intl.DisplayNames(["en"], { type: "language" });
   const parts = [clock(data.duration)];
   if (count) parts.push(count === 1 ? "1 speaker" : `${count} speakers`);
   if (data.languages.length) parts.push(data.languages.map((code) => nameOf(names, code)).join(", "));
@@ -19,29 +21,6 @@ function nameOf(names, code) {
   }
 }
 
-function speakers() {
-  byId("people").hidden = !data.speakers.length;
-  data.speakers.forEach(({ name, seconds, share, words: count }, n) => {
-    const button = make("button", `s${n % 8}`), bar = make("span", "bar"), fill = make("i");
-    button.type = "button";
-    button.setAttribute("aria-pressed", "false");
-    button.title = `${clock(seconds)} of talk, ${count} words; press to see only this speaker`;
-    fill.style.width = `${100 * share}%`;
-    bar.append(fill);
-    button.append(make("span", "dot"), make("span", "who", name), make("span", "share", `${Math.round(100 * share)} % · ${clock(seconds)}`), bar);
-    button.addEventListener("click", () => only(button, n));
-    const item = make("li");
-    item.append(button);
-    byId("speakers").append(item);
-  });
-}
-
-function only(button, n) {
-  const chosen = button.getAttribute("aria-pressed") !== "true";
-  for (const each of byId("speakers").querySelectorAll("button")) each.setAttribute("aria-pressed", String(chosen && each === button));
-  for (const each of document.querySelectorAll("article")) each.classList.toggle("dim", chosen && each.dataset.speaker !== String(n));
-}
-
 function theme() {
   const button = byId("theme"), system = matchMedia("(prefers-color-scheme: dark)");
   const set = (dark) => {
@@ -56,7 +35,7 @@ function theme() {
 
 function keys(event) {
   const { target, key } = event;
-  if (event.ctrlKey || event.metaKey || event.altKey || target.matches("input")) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || target.matches("input, select")) return;
   if (key === "/") {
     event.preventDefault();
     byId("query").focus();
@@ -69,6 +48,12 @@ function keys(event) {
   }
 }
 
+/** Go to the time in the page's address, such as #t=83.2. */
+function visit() {
+  const found = /^#t=(\d+(?:\.\d+)?)$/.exec(location.hash);
+  if (found && !player.playing) player.seek(Number(found[1]));
+}
+
 if (matchMedia("(max-width: 60rem)").matches) {
   for (const each of document.querySelectorAll("details")) each.open = false; // the transcript comes first
 }
@@ -77,12 +62,15 @@ transcript.start();
 search.start();
 timeline.start();
 theme();
-speakers();
-facts();
+people.watchers.push(() => transcript.rename(), () => timeline.rename(), facts);
+people.start();
+files.start();
 replay.start();
 document.addEventListener("keydown", keys);
+window.addEventListener("hashchange", visit);
 new ResizeObserver(() => {
   const top = document.querySelector(".top"), tall = top.offsetHeight > window.innerHeight / 2;
   top.classList.toggle("tall", tall); // many speakers on a small screen: it then scrolls away
   document.documentElement.style.setProperty("--top", tall ? "0px" : `${top.offsetHeight}px`);
 }).observe(document.querySelector(".top"));
+visit();

@@ -39,7 +39,7 @@ function make(tag, name, text) {
 const player = {
   audio: null,
   time: 0,
-  watchers: [], // called with the time whenever it has changed
+  watchers: [], // called with the time whenever it has changed, and whether somebody went there
 
   start() {
     if (!data.sound) return;
@@ -70,7 +70,7 @@ const player = {
   seek(seconds) {
     this.time = Math.min(Math.max(0, seconds), data.duration);
     if (this.audio) this.audio.currentTime = this.time;
-    this.tell();
+    this.tell(true);
   },
   faster() {
     const rates = [1, 1.25, 1.5, 2, 0.75], now = this.audio.playbackRate;
@@ -90,9 +90,9 @@ const player = {
     this.tell();
     if (again && this.playing) requestAnimationFrame(() => this.tick());
   },
-  tell() {
+  tell(sought = false) {
     byId("clock").textContent = clock(this.time);
-    for (const watcher of this.watchers) watcher(this.time);
+    for (const watcher of this.watchers) watcher(this.time, sought);
   },
   fail() {
     const text = data.sound.link

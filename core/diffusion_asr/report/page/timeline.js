@@ -1,7 +1,6 @@
 // The waveform, coloured by who talks, a lane for each speaker, and a map when only a part is shown.
 
-const WAVE = 52, GAP = 8, LANE = 14, LEAST = 5; // pixels, pixels, pixels, seconds
-const lanes = data.speakers.length;
+const WAVE = 52, GAP = 8, LEAST = 5; // pixels, pixels, seconds
 
 /** For each peak, who talks there: the first, and the second where two talk at once; -1 is nobody. */
 const floor = [new Int16Array(peaks.length).fill(-1), new Int16Array(peaks.length).fill(-1)];
@@ -17,11 +16,11 @@ const timeline = {
   from: 0,
   to: data.duration,
   colours: [],
+  rows: new Map(), // the lane of each person
+  lane: 16, // pixels
 
   start() {
     this.track = byId("track");
-    for (const { name } of data.speakers) byId("lanes").append(make("span", "", name));
-    byId("lanes").hidden = !lanes;
     this.track.setAttribute("aria-valuemax", String(Math.round(data.duration)));
     if (data.duration > 300) this.to = 120;
     byId("zoom").hidden = data.duration < 20;
@@ -32,6 +31,13 @@ const timeline = {
     this.track.addEventListener("keydown", (event) => this.key(event));
     new ResizeObserver(() => this.draw()).observe(this.track);
     player.watchers.push((time) => this.follow(time));
+  },
+  rename() {
+    const all = people.all();
+    this.rows = new Map(all.map((n, row) => [n, row]));
+    byId("lanes").replaceChildren(...all.map((n) => make("span", "", people.name(n))));
+    byId("lanes").hidden = !all.length;
+    this.draw();
   },
   key(event) {
     const jump = { ArrowRight: 5, ArrowUp: 5, ArrowLeft: -5, ArrowDown: -5, PageUp: 30, PageDown: -30, Home: -Infinity, End: Infinity };
@@ -69,7 +75,8 @@ const timeline = {
     this.faint = style.getPropertyValue("--faint");
     this.line = style.getPropertyValue("--line");
     this.quiet = style.getPropertyValue("--quiet");
-    const wave = byId("wave"), height = (peaks.length ? WAVE + GAP : 0) + Math.max(lanes * LANE, peaks.length ? 0 : LANE);
+    this.lane = parseInt(style.getPropertyValue("--lane"), 10);
+    const wave = byId("wave"), height = Math.max(24, (peaks.length ? WAVE + GAP : 0) + this.rows.size * this.lane);
     byId("lanes").style.paddingTop = peaks.length ? `${WAVE + GAP}px` : "0";
     const pen = sized(wave, this.track.clientWidth, height);
     if (peaks.length) this.drawWave(pen, this.track.clientWidth);
@@ -92,8 +99,8 @@ const timeline = {
       let loud = 0, who = -1, other = -1;
       for (let n = a; n < Math.min(b, peaks.length); n++) {
         loud = Math.max(loud, peaks[n]);
-        if (floor[0][n] >= 0) who = floor[0][n];
-        if (floor[1][n] >= 0) other = floor[1][n];
+        if (floor[0][n] >= 0) who = people.of(floor[0][n]);
+        if (floor[1][n] >= 0) other = people.of(floor[1][n]);
       }
       const half = Math.max(0.75, (Math.sqrt(loud / 255) * WAVE) / 2);
       pen.fillStyle = this.colour(who);
@@ -103,27 +110,28 @@ const timeline = {
     }
   },
   drawLanes(pen, width, top) {
-    const scale = width / (this.to - this.from || 1);
+    const scale = width / (this.to - this.from || 1), middle = this.lane - 8; // a name may stand above
     pen.fillStyle = this.line;
-    for (let n = 0; n < lanes; n++) pen.fillRect(0, top + n * LANE + LANE / 2, width, 1);
-    if (!lanes && peaks.length) return;
+    for (let n = 0; n < this.rows.size; n++) pen.fillRect(0, top + n * this.lane + middle, width, 1);
+    if (!this.rows.size && peaks.length) return;
     for (const [start, end, who] of data.turns) {
       if (end < this.from || start > this.to) continue;
-      pen.fillStyle = this.colour(who);
-      pen.fillRect((start - this.from) * scale, top + who * LANE + 4, Math.max(1, (end - start) * scale), 7);
+      pen.fillStyle = this.colour(people.of(who));
+      const row = this.rows.get(people.of(who)) ?? 0;
+      pen.fillRect((start - this.from) * scale, top + row * this.lane + middle - 3, Math.max(1, (end - start) * scale), 7);
     }
   },
   drawMap() {
     const map = byId("map"), width = this.track.clientWidth, scale = width / data.duration;
-    const pen = sized(map, width, 12);
+    const pen = sized(map, width, 24);
     pen.fillStyle = this.line;
-    pen.fillRect(0, 5, width, 2);
+    pen.fillRect(0, 11, width, 2);
     for (const [start, end, who] of data.turns) {
-      pen.fillStyle = this.colour(who);
-      pen.fillRect(start * scale, 3, Math.max(0.5, (end - start) * scale), 6);
+      pen.fillStyle = this.colour(people.of(who));
+      pen.fillRect(start * scale, 9, Math.max(0.5, (end - start) * scale), 6);
     }
     pen.strokeStyle = this.quiet;
-    pen.strokeRect(this.from * scale + 0.5, 0.5, Math.max(3, (this.to - this.from) * scale - 1), 11);
+    pen.strokeRect(this.from * scale + 0.5, 5.5, Math.max(3, (this.to - this.from) * scale - 1), 13);
   },
 };
 

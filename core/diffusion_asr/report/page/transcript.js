@@ -9,12 +9,8 @@ const transcript = {
 
   start() {
     const main = byId("transcript"), page = document.createDocumentFragment();
-    let before = null;
-    data.blocks.forEach((block, n) => {
-      page.append(this.article(block, n, before));
-      before = block;
-    });
-    main.append(page);
+    data.blocks.forEach((block, n) => page.append(this.article(block, n)));
+    main.replaceChildren(page); // what was there is the same text, for readers without scripts
     if (!words.length) main.append(make("p", "quiet", "Nobody says anything in this recording."));
     else this.reach(words[0]);
     this.byTime = [...words].sort((a, b) => a.start - b.start);
@@ -25,19 +21,14 @@ const transcript = {
     for (const kind of ["wheel", "touchmove"]) {
       window.addEventListener(kind, () => (this.scrolled = performance.now()), { passive: true });
     }
-    player.watchers.push((time) => this.follow(time));
+    player.watchers.push((time, sought) => this.follow(time, sought));
   },
-  article(block, n, before) {
-    const made = make("article", block.speaker < 0 ? "nobody" : `s${block.speaker % 8}`);
-    made.classList.toggle("same", !data.speakers.length || (before !== null && before.speaker === block.speaker));
-    made.dataset.speaker = block.speaker;
-    const head = make("header"), name = make("div", "name");
-    const who = speakerName(block.speaker);
-    name.append(make("span", "dot"), make("span", "", who));
-    const start = block.words[0][1], at = make("button", "at", clock(start));
-    at.type = "button";
+  article(block, n) {
+    const made = make("article");
+    const head = make("header"), name = make("div", "name"), start = block.words[0][1], at = make("a", "at", clock(start));
+    name.append(make("span", "dot"), make("span", "who"));
+    at.href = `#t=${Number(start.toFixed(2))}`;
     at.dataset.time = start;
-    at.setAttribute("aria-label", `${data.speakers.length ? `${who}, ` : ""}play from ${spoken(start)}`);
     head.append(name, at);
     if (data.languages.length > 1 && block.language) head.append(make("span", "tongue", block.language));
     const text = make("p");
@@ -51,6 +42,25 @@ const transcript = {
     }
     made.append(head, text);
     return made;
+  },
+  /** Write every block's name, once all are there and whenever somebody is renamed. */
+  rename() {
+    const articles = byId("transcript").querySelectorAll("article");
+    data.blocks.forEach((block, n) => {
+      const article = articles[n], who = people.of(block.speaker), name = people.name(block.speaker);
+      const before = n ? people.of(data.blocks[n - 1].speaker) : null;
+      article.className = who < 0 ? "nobody" : `s${who % 8}`;
+      article.classList.toggle("same", !data.speakers.length || before === who);
+      article.dataset.speaker = who;
+      article.querySelector(".who").textContent = name;
+      article.querySelector(".at").setAttribute("aria-label", `${data.speakers.length ? `${name}, ` : ""}play from ${spoken(block.words[0][1])}`);
+    });
+    for (const word of words) if (word.flags & OVERLAPPED) word.node.classList.toggle("over", this.talkedOver(word));
+  },
+  /** Whether somebody else still talks during a word; two speakers may have become one. */
+  talkedOver({ who, start, end }) {
+    const merged = people.all().length < data.speakers.length;
+    return !merged || data.turns.some(([from, to, other]) => from < end && to > start && people.of(other) !== people.of(who));
   },
   click(event) {
     const { target } = event;
@@ -96,40 +106,45 @@ const transcript = {
     if (plays) this.play(word.start);
     else if (at()) this.focus(at());
   },
-  /** Mark the word that is said at this time. */
-  follow(time) {
-    const found = this.at(time);
+  /** Mark the word that is said at this time, and show it: while it plays, or where somebody went. */
+  follow(time, sought) {
+    const near = this.before(time) ?? this.byTime[0], found = near && time >= near.start - 0.001 && time < Math.max(near.end, near.start + 0.1) ? near : null;
+    if (sought && near) this.show(near.node);
     if (found === this.current) return;
     this.current?.node.classList.remove("now");
     this.current = found;
     if (!found) return;
     found.node.classList.add("now");
-    if (player.playing) {
-      detail(found);
-      if (performance.now() - this.scrolled > 4000) this.bringIntoSight(found.node);
-    }
+    if (player.playing || sought) detail(found);
+    if (player.playing && !sought && performance.now() - this.scrolled > 4000) this.bringIntoSight(found.node);
   },
-  at(time) {
+  /** The last word that has begun, if any has. */
+  before(time) {
     let low = 0, high = this.byTime.length;
     while (low < high) {
       const middle = (low + high) >> 1;
       if (this.byTime[middle].start <= time + 0.001) low = middle + 1;
       else high = middle;
     }
-    const found = this.byTime[low - 1];
-    return found && time < Math.max(found.end, found.start + 0.1) ? found : null;
+    return this.byTime[low - 1];
+  },
+  inSight(node) {
+    const box = node.getBoundingClientRect(), top = document.querySelector(".top:not(.tall)")?.offsetHeight ?? 0;
+    return box.top > top + 8 && box.bottom < window.innerHeight - 40;
+  },
+  /** At once, however far away; blocks that were never drawn only have their true height afterwards. */
+  show(node) {
+    if (this.inSight(node)) return;
+    node.scrollIntoView({ block: "center" });
+    requestAnimationFrame(() => this.inSight(node) || node.scrollIntoView({ block: "center" }));
   },
   bringIntoSight(node) {
+    if (this.inSight(node)) return;
     const box = node.getBoundingClientRect(), top = document.querySelector(".top:not(.tall)")?.offsetHeight ?? 0;
-    if (box.top > top + 8 && box.bottom < window.innerHeight - 40) return;
     const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
     window.scrollBy({ top: box.top - top - (window.innerHeight - top) / 4, behavior: calm ? "auto" : "smooth" });
   },
 };
-
-function speakerName(n) {
-  return n < 0 ? "Unknown" : data.speakers[n].name;
-}
 
 /** The less sure, the darker; see the legend. */
 function shade(sure) {
@@ -141,8 +156,8 @@ function describe(word) {
   const percent = (p) => `${Math.round(100 * p)} % sure`;
   const facts = [];
   if (word.sure !== null) facts.push(percent(word.sure));
-  if (data.speakers.length) facts.push(speakerName(word.who) + (word.speakerSure === null ? "" : ` (${percent(word.speakerSure)})`));
-  if (word.flags & OVERLAPPED) facts.push("someone else talks too");
+  if (data.speakers.length) facts.push(people.name(word.who) + (word.speakerSure === null ? "" : ` (${percent(word.speakerSure)})`));
+  if (word.node.classList.contains("over")) facts.push("someone else talks too");
   return facts.join(", ");
 }
 

@@ -5,35 +5,25 @@
 >>> asr = pipeline("diffusion-asr")  # the embedded canvas-base
 >>> asr("talk.flac", return_timestamps="word", generate_kwargs={"language": "de"})
 
-With the task's stock name: ``pipeline("automatic-speech-recognition", pipeline_class=DiffusionASRPipeline,
-model=DiffusionASRForSpeech.from_pretrained())``. Importing this package registers configuration, model
-and task.
+The task's stock name does as well: ``pipeline("automatic-speech-recognition", model=CANVAS_BASE)``, or with
+a saved model's folder. Importing this package registers configuration, model, tokenizer, feature extractor,
+processor and both tasks.
 """
 
-from pathlib import Path
-
 from diffusion_asr_transformers import toolkit as _toolkit  # its error comes before transformers' own
-from diffusion_asr_transformers.model import DiffusionASRConfig, DiffusionASRForSpeech
-from diffusion_asr_transformers.pipeline import DiffusionASRPipeline, PipelineInputError
-
-from transformers import AutoConfig, AutoModelForSpeechSeq2Seq  # isort: skip
-from transformers.pipelines import PIPELINE_REGISTRY  # isort: skip
+from diffusion_asr_transformers.arguments import PipelineInputError
+from diffusion_asr_transformers.configuration import DiffusionASRConfig
+from diffusion_asr_transformers.feature_extraction import DiffusionASRFeatureExtractor
+from diffusion_asr_transformers.generation import DiffusionASRGenerateOutput
+from diffusion_asr_transformers.model import DiffusionASRForSpeech
+from diffusion_asr_transformers.pipeline import DiffusionASRPipeline
+from diffusion_asr_transformers.processing import DiffusionASRProcessor
+from diffusion_asr_transformers.registration import CANVAS_BASE, TASK, register
+from diffusion_asr_transformers.tokenization import DiffusionASRTokenizer
 
 TOOLKIT = "transformers"
 TOOLKIT_VERSION = _toolkit.VERSION
-TASK = "diffusion-asr"
-CANVAS_BASE = Path(__file__).parent / "canvas-base"
-"""Folder that names the embedded model, for the Auto classes and ``pipeline(model=…)``."""
-
-AutoConfig.register(DiffusionASRConfig.model_type, DiffusionASRConfig)
-AutoModelForSpeechSeq2Seq.register(DiffusionASRConfig, DiffusionASRForSpeech)
-PIPELINE_REGISTRY.register_pipeline(
-    TASK,
-    pipeline_class=DiffusionASRPipeline,
-    pt_model=AutoModelForSpeechSeq2Seq,
-    default={"model": (str(CANVAS_BASE), "main")},
-    type="audio",
-)
+register()
 
 __all__ = [
     "CANVAS_BASE",
@@ -41,7 +31,11 @@ __all__ = [
     "TOOLKIT",
     "TOOLKIT_VERSION",
     "DiffusionASRConfig",
+    "DiffusionASRFeatureExtractor",
     "DiffusionASRForSpeech",
+    "DiffusionASRGenerateOutput",
     "DiffusionASRPipeline",
+    "DiffusionASRProcessor",
+    "DiffusionASRTokenizer",
     "PipelineInputError",
 ]

@@ -1,4 +1,4 @@
-"""Configuration and model for transformers' Auto classes: a recogniser's modules under one roof.
+"""The recogniser as a transformers model: its modules under one roof, ``generate``, saving and loading.
 
 A saved model is transformers' ``config.json`` and, in ``recognizer/``, a signed folder of core's format
 (safetensors, vocabulary, a sha256 for each file), which ``Recognizer.from_pretrained`` reads too.
@@ -6,40 +6,43 @@ A saved model is transformers' ``config.json`` and, in ``recognizer/``, a signed
 
 from __future__ import annotations
 
-import json
+import copy
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-from transformers import PreTrainedConfig, PreTrainedModel
+import torch
+from torch import Tensor, nn
+from transformers import GenerationConfig, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutput
 
-from diffusion_asr.models.tuned import Source, copy_model, find_denoiser, write_tuned
+from diffusion_asr.audio.files import convert_to_mono
+from diffusion_asr.models.tuned import Source, find_denoiser
 from diffusion_asr.recognizer import Recognizer
+from diffusion_asr.toolkits import translate_errors
+from diffusion_asr_transformers.arguments import (
+    PipelineInputError,
+    make_options,
+    read_arguments,
+    read_generation_config,
+    warn_idle,
+)
+from diffusion_asr_transformers.configuration import FOLDER, DiffusionASRConfig, read_config
+from diffusion_asr_transformers.feature_extraction import DiffusionASRFeatureExtractor
+from diffusion_asr_transformers.generation import DiffusionASRGenerateOutput, generate_tokens
+from diffusion_asr_transformers.saving import save_recognizer
 
-FOLDER = "recognizer"
-
-
-class DiffusionASRConfig(PreTrainedConfig):  # type: ignore[misc]
-    """Points to a recogniser.
-
-    Attributes:
-        checkpoint: Name of an embedded model, or a model folder; a saved model holds its own.
-        languages: Codes that the model writes.
-    """
-
-    model_type = "diffusion_asr"
-
-    def __init__(self, checkpoint: str = "canvas-base", languages: Sequence[str] = (), **kwargs: Any) -> None:
-        self.checkpoint = checkpoint
-        self.languages = list(languages)
-        super().__init__(**kwargs)
+_PLACED = "device_map", "dtype", "torch_dtype", "quantization_config", "load_in_8bit", "attn_implementation"
+_CPU = torch.device("cpu")
+_SUITED = (None, "auto", "cpu", _CPU, False, "sdpa", "eager")
 
 
 class DiffusionASRForSpeech(PreTrainedModel):  # type: ignore[misc]
-    """A recogniser's encoder, denoiser and language posterior as a transformers model.
+    """A recogniser's encoder, denoiser, language posterior and rewriting decoder as a transformers model.
+
+    It computes on the CPU, wherever it is sent: the shipped weights are packed for it. Inputs may lie on any
+    device, and results come back to it.
 
     Example:
         >>> model = DiffusionASRForSpeech.from_pretrained("canvas-base")
@@ -49,6 +52,9 @@ class DiffusionASRForSpeech(PreTrainedModel):  # type: ignore[misc]
     config_class = DiffusionASRConfig
     base_model_prefix = "recognizer"
     main_input_name = "input_values"
+    input_modalities = ("audio",)
+    output_modalities = ("text",)
+    _supports_sdpa = True  # the only attention there is
 
     def __init__(self, config: DiffusionASRConfig, recognizer: Recognizer | None = None) -> None:
         """Load ``config.checkpoint`` unless a recogniser is given.
@@ -56,12 +62,16 @@ class DiffusionASRForSpeech(PreTrainedModel):  # type: ignore[misc]
         Raises:
             ModelError: No such model, or a corrupt one.
         """
-        recognizer = recognizer or Recognizer.from_pretrained(config.checkpoint)
+        recognizer = recognizer or Recognizer.from_pretrained(config.find_checkpoint())
         config.languages = list(recognizer.languages)
+        config.vocab_size = len(recognizer.parts.vocabulary)
         super().__init__(config)
         self.recognizer = recognizer
         parts = recognizer.parts
         self.encoder, self.denoiser, self.language = parts.encoder, parts.denoiser, parts.language
+        own = (self.encoder, self.denoiser, self.language)
+        self.others = nn.ModuleList(part for part in parts.modules if not any(part is one for one in own))
+        self.generation_config = GenerationConfig(pad_token_id=config.pad_token_id, is_multilingual=True)
         self._loaded = self._state()
 
     @classmethod
@@ -70,38 +80,108 @@ class DiffusionASRForSpeech(PreTrainedModel):  # type: ignore[misc]
     ) -> DiffusionASRForSpeech:
         """The embedded model by name, a folder that ``save_pretrained`` wrote, or a folder of core's format.
 
-        Nothing is fetched. ``dtype`` and ``device_map`` are left to core: it computes on the CPU, in bf16
-        where the CPU has it.
+        Nothing is fetched. Core chooses device and precision: the CPU, in bf16 where it has it.
 
         Raises:
             ModelError: No such model, or a corrupt one.
+
+        Warns:
+            UserWarning: Another device or precision is asked for.
         """
-        folder, config = Path(name), kwargs.get("config")
+        asked = [name for name in _PLACED if kwargs.get(name) not in _SUITED]
+        warn_idle(asked, "this model computes on the CPU, in the precision that suits it")
+        config = kwargs.get("config")
         if not isinstance(config, DiffusionASRConfig):
-            ours = _model_type(folder) == cls.config_class.model_type
-            config = DiffusionASRConfig.from_pretrained(folder) if ours else DiffusionASRConfig(str(name))
-        if (folder / FOLDER).is_dir():
-            config.checkpoint = str(folder / FOLDER)
+            config = read_config(name) or DiffusionASRConfig(str(name))
+        config._attn_implementation = "sdpa"
         model = cls(config)
+        if (Path(name) / "generation_config.json").is_file():
+            model.generation_config = GenerationConfig.from_pretrained(name)
         return model.eval()  # type: ignore[no-any-return]
 
-    def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
-        """Write ``config.json`` and ``recognizer/``; trained denoiser weights are stored as float32.
+    def save_pretrained(
+        self, save_directory: str | os.PathLike[str], *args: Any, push_to_hub: bool = False, **kwargs: Any
+    ) -> None:
+        """Write ``config.json``, ``recognizer/`` and what the Auto classes need to load its processor.
+
+        A model that was saved there before is replaced. Trained denoiser weights are stored as float32.
 
         Raises:
-            ModelError: What this model was loaded from is gone, or the target holds a model already.
+            ModelError: What this model was loaded from is gone, or the target holds something else.
+            PipelineInputError: ``push_to_hub``, which is a command of its own.
         """
-        source, target = Source.of(self.config.checkpoint), Path(save_directory) / FOLDER
-        if self._state() != self._loaded:
-            write_tuned(source, target, find_denoiser(self.recognizer.parts).state_dict())
-        else:
-            copy_model(source, target)
-        config = DiffusionASRConfig(FOLDER, self.config.languages, architectures=[type(self).__name__])
+        if push_to_hub:
+            raise PipelineInputError("save_pretrained writes to the disk only: use push_to_hub() for the hub")
+        trained = self._state() != self._loaded
+        weights = find_denoiser(self.recognizer.parts).state_dict() if trained else None
+        save_recognizer(Source.of(self.config.find_checkpoint()), Path(save_directory) / FOLDER, weights)
+        config = copy.deepcopy(self.config)
+        config.checkpoint, config.architectures = FOLDER, [type(self).__name__]
         config.save_pretrained(save_directory)
+        self.generation_config.save_pretrained(save_directory)
+        DiffusionASRFeatureExtractor().save_pretrained(save_directory)
+
+    @classmethod
+    def can_generate(cls) -> bool:
+        """Yes, by ``generate``."""
+        return True
+
+    def generate(
+        self,
+        inputs: Tensor | None = None,
+        generation_config: GenerationConfig | None = None,
+        *,
+        input_values: Tensor | None = None,
+        input_features: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        return_timestamps: bool | str | None = None,
+        return_dict_in_generate: bool | None = None,
+        **kwargs: Any,
+    ) -> Tensor | DiffusionASRGenerateOutput:
+        """Transcribe clips of any length, in the same words as ``Recognizer.transcribe``.
+
+        Args:
+            inputs: What the feature extractor returns: (B, samples) at 16 kHz.
+            generation_config: Arguments in one; those that are named come first.
+            input_values: The same as ``inputs``.
+            input_features: The same as ``inputs``, as Whisper calls it.
+            attention_mask: (B, samples), 0 on padding.
+            return_timestamps: Taken, for Whisper's sake: times are in ``transcripts``.
+            return_dict_in_generate: Return ``DiffusionASRGenerateOutput`` with ids and transcripts.
+            kwargs: ``language``: a code, name or tag, or one for each clip; fields of ``DecodingOptions``.
+                Others that transformers knows change nothing, and are named in a warning.
+
+        Returns:
+            (B, tokens) ids for the tokenizer, padded with null, on the inputs' device.
+
+        Raises:
+            PipelineInputError: Wrong shapes, samples that are no sound, an argument that makes no sense.
+        """
+        given = [x for x in (inputs, input_values, input_features) if x is not None]
+        if len(given) != 1:
+            raise PipelineInputError(f"generate takes one of inputs, input_values, not {len(given)}")
+        asked = {**self.decoding_defaults(), **kwargs, "generation_config": generation_config}
+        found = read_arguments(asked, self.recognizer.languages)
+        clips = _cut_padding(given[0], attention_mask)
+        languages = found.pop("language", None)
+        languages = languages if isinstance(languages, list) else [languages] * len(clips)
+        if len(languages) != len(clips):
+            raise PipelineInputError(f"{len(languages)} languages for {len(clips)} clips")
+        out = generate_tokens(self.recognizer, clips, languages, make_options(found))
+        assert out.sequences is not None
+        out.sequences = out.sequences.to(given[0].device)
+        return out if return_dict_in_generate else out.sequences
+
+    def decoding_defaults(self) -> dict[str, Any]:
+        """What the model's own ``generation_config`` asks for."""
+        idle = ("pad_token_id", "is_multilingual", "cache_implementation")
+        values = read_generation_config(self.generation_config)
+        return {name: value for name, value in values.items() if name not in idle}
 
     def forward(
         self,
         input_values: Tensor,
+        attention_mask: Tensor | None = None,
         lengths: Tensor | None = None,
         language: Sequence[str | None] | str | None = None,
         canvas: Tensor | None = None,
@@ -111,32 +191,60 @@ class DiffusionASRForSpeech(PreTrainedModel):  # type: ignore[misc]
 
         Args:
             input_values: (B, samples) float32 at 16 kHz, at most 30 s.
-            lengths: (B,) samples of each clip.
-            language: One code for all clips or one for each; None detects it.
+            attention_mask: (B, samples), 0 on padding.
+            lengths: (B,) samples of each clip, in place of ``attention_mask``.
+            language: One for all clips or one for each, by code, name or tag; None detects it.
             canvas: (B, slots) token ids; None is all null.
 
         Returns:
-            ``logits`` (B, slots, pieces); id 0 is null.
+            ``logits`` (B, slots, pieces) on the inputs' device; id 0 is null.
 
         Raises:
             AudioError: Wrong shape, too long or not finite.
             LanguageError: Unknown language.
             ModelError: A model without a canvas denoiser.
         """
+        device = input_values.device
+        if lengths is None and attention_mask is not None:
+            lengths = attention_mask.to(_CPU).sum(-1)
+        lengths, canvas = (None if x is None else x.to(_CPU) for x in (lengths, canvas))
         denoiser = find_denoiser(self.recognizer.parts)
-        memory = self.recognizer.encode(input_values, lengths)
+        memory = self.recognizer.encode(input_values.to(_CPU, torch.float32), lengths)
         state = denoiser.prepare(memory, self.recognizer.choose_languages(memory, language))
         hidden = denoiser.hidden(denoiser.null_canvas(state) if canvas is None else canvas, state)
-        return CausalLMOutput(logits=denoiser.logits(hidden))
+        return CausalLMOutput(logits=denoiser.logits(hidden).to(device))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> DiffusionASRForSpeech:
+        """Stay on the CPU and in core's precision, whatever ``to``, ``cuda`` or ``half`` ask for.
+
+        Float32 alone is granted: it is what training needs.
+        """
+        wanted = fn(torch.zeros(1))
+        idle = [str(wanted.device)] if wanted.device.type != "cpu" else []
+        idle += [str(wanted.dtype)] if wanted.dtype != torch.float32 else []
+        if not idle:
+            return super()._apply(fn, recurse)  # type: ignore[no-any-return]
+        warn_idle(idle, "this model computes on the CPU, in the precision that suits it")
+        return self
 
     def _state(self) -> int:
         """Changes whenever a weight of the denoiser is written to (torch counts each write)."""
         return 0 if self.denoiser is None else sum(p._version for p in self.denoiser.parameters())
 
 
-def _model_type(folder: Path) -> str | None:
-    """What transformers' ``config.json`` in a folder says; None without one."""
-    try:
-        return str(json.loads((folder / "config.json").read_text(encoding="utf8"))["model_type"])
-    except (OSError, ValueError, LookupError, TypeError):
-        return None
+def _cut_padding(values: Tensor, attention_mask: Tensor | None) -> list[Any]:
+    """(samples,) float32 of each clip, on the CPU."""
+    values = values.detach().to(_CPU)
+    values = values[None] if values.ndim == 1 else values
+    if values.ndim != 2:
+        raise PipelineInputError(f"inputs of shape {tuple(values.shape)}: give (batch, samples) at 16 kHz")
+    if attention_mask is None:
+        lengths = [values.shape[1]] * len(values)
+    elif attention_mask.numel() != values.numel():
+        raise PipelineInputError(
+            f"attention_mask {tuple(attention_mask.shape)} does not fit inputs {tuple(values.shape)}"
+        )
+    else:
+        lengths = attention_mask.to(_CPU).reshape(values.shape).sum(-1).long().tolist()
+    with translate_errors(PipelineInputError):
+        return [convert_to_mono(clip[:length]) for clip, length in zip(values, lengths, strict=True)]

@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-import io
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import fields
-from types import GeneratorType
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-import soundfile as sf
 from transformers.pipelines import Pipeline
 
-from diffusion_asr.audio.files import SAMPLE_RATE
-from diffusion_asr.decoding.options import DecodingOptions
-from diffusion_asr.errors import AudioError, DiffusionASRError
 from diffusion_asr.toolkits import translate_errors
-from diffusion_asr.transcript import Transcript
+from diffusion_asr.transcript import Segment, Transcript, Word
+from diffusion_asr_transformers.arguments import (
+    DECODING,
+    GENERATION,
+    PipelineInputError,
+    make_options,
+    read_arguments,
+    warn_idle,
+)
+from diffusion_asr_transformers.clips import find_extras, is_clip, is_numbers, open_clip
+from diffusion_asr_transformers.feature_extraction import DiffusionASRFeatureExtractor
+from diffusion_asr_transformers.tokenization import DiffusionASRTokenizer
 
-_IGNORED = ("chunk_length_s", "stride_length_s", "batch_size", "num_workers")
-DECODING = tuple(field.name for field in fields(DecodingOptions) if field.name != "trace")  # nobody reads one
-GENERATION = ("language", *DECODING)
-"""What ``generate_kwargs`` may hold."""
-
-
-class PipelineInputError(DiffusionASRError, ValueError):
-    """An input that cannot be transcribed: a ``ValueError``, as transformers' pipelines raise."""
+__all__ = ["DECODING", "GENERATION", "DiffusionASRPipeline", "PipelineInputError"]
+_BATCHING = ("batch_size", "num_workers")
+_WHY_ALONE = "clips are decoded one by one, so that none depends on its neighbours"
 
 
 class DiffusionASRPipeline(Pipeline):  # type: ignore[misc]
@@ -34,73 +33,109 @@ class DiffusionASRPipeline(Pipeline):  # type: ignore[misc]
 
     Recordings may be of any length. They are cut at pauses, so that no word is cut in two or doubled:
     ``chunk_length_s`` and ``stride_length_s`` are taken but change nothing. Nor does ``batch_size``, because
-    a clip's text must not depend on its neighbours.
+    a clip's text must not depend on its neighbours. A warning names what changes nothing.
     """
 
+    tokenizer: Any
+    feature_extractor: Any
     _load_processor = False
     _load_image_processor = False
-    _load_feature_extractor = False
+    _load_feature_extractor = False  # both are made of the model
     _load_tokenizer = False
+
+    def __init__(self, model: Any, *args: Any, device: Any = None, **kwargs: Any) -> None:
+        """Around a model.
+
+        Args:
+            model: A ``DiffusionASRForSpeech``.
+            args: Of ``transformers.Pipeline``.
+            device: Taken; the model computes on the CPU.
+            kwargs: Of ``transformers.Pipeline``, and options of every call.
+        """
+        if str(device) not in ("None", "-1", "cpu"):
+            warn_idle([f"device={device}"], "this model computes on the CPU")
+        super().__init__(model, *args, device="cpu", **_drop_batching(kwargs))
+        checkpoint = model.config.find_checkpoint()
+        if self.tokenizer is None:
+            self.tokenizer = DiffusionASRTokenizer.from_pretrained(checkpoint)
+        if self.feature_extractor is None:
+            self.feature_extractor = DiffusionASRFeatureExtractor()
 
     def __call__(self, inputs: Any, **kwargs: Any) -> Any:
         """Transcribe.
 
         Args:
-            inputs: A path, a file's bytes, (samples,) or (channels, samples) at 16 kHz, or a dictionary with
-                "array" or "raw" and "sampling_rate"; or a list, generator or dataset of these.
+            inputs: A path, an open file or a file's bytes, (samples,) or (channels, samples) at 16 kHz, a
+                dictionary with "array" or "raw" and "sampling_rate", a row of a data set's audio column; or a
+                list, iterator, data set or ``KeyDataset`` of these.
             kwargs: ``return_timestamps`` (True: segments, "word": words), ``return_language``,
                 ``generate_kwargs`` with ``language`` and fields of ``DecodingOptions`` (``steps``, ``start``
                 …); these may also stand alone.
 
         Returns:
             ``{"text": …, "chunks": [{"text", "timestamp": (start, end)}]}``, or one for each of a list;
-            a generator gives a generator. Times are in seconds.
+            iterators and data sets give an iterator. Times are in seconds. The chunks' texts join to the
+            whole text.
 
         Raises:
             PipelineInputError: Unreadable audio, an unknown language, an option that does not exist or
                 makes no sense.
         """
+        known = _drop_batching(kwargs)
+        if is_clip(inputs) or is_numbers(inputs) or not isinstance(inputs, Iterable | Sequence):
+            return self._call_one(inputs, known)
         if isinstance(inputs, list | tuple):
-            return [self(each, **kwargs) for each in inputs]
-        if isinstance(inputs, GeneratorType) or _is_dataset(inputs):
-            return self._each(inputs, kwargs)
-        known = {k: v for k, v in kwargs.items() if k not in ("batch_size", "num_workers")}
-        return super().__call__([inputs], **known)[0]
+            return [self._call_one(each, known) for each in inputs]
+        return self._call_each(inputs, known)
 
-    def _each(self, inputs: Any, kwargs: dict[str, Any]) -> Iterator[Any]:
-        return (self(each, **kwargs) for each in inputs)
+    def _call_one(self, inputs: Any, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        return super().__call__([inputs], **kwargs)[0]  # type: ignore[no-any-return]
+
+    def _call_each(self, inputs: Iterable[Any], kwargs: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        for each in inputs:
+            yield self._call_one(each, kwargs)
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
+        """Write model, tokenizer and feature extractor; any of transformers' Auto classes loads them.
+
+        Raises:
+            ModelError: See ``DiffusionASRForSpeech.save_pretrained``.
+        """
+        self.model.save_pretrained(save_directory, **kwargs)
+        self.tokenizer.save_pretrained(Path(save_directory))
+        self.feature_extractor.save_pretrained(save_directory)
 
     def _sanitize_parameters(
         self,
-        return_timestamps: bool | str = False,
-        return_language: bool = False,
+        return_timestamps: bool | str | None = None,
+        return_language: bool | None = None,
         generate_kwargs: Mapping[str, Any] | None = None,
         **others: Any,
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        asked = {**(generate_kwargs or {}), **{k: v for k, v in others.items() if k in GENERATION}}
-        if "task" in asked and asked.pop("task") not in (None, "transcribe"):
-            raise PipelineInputError("this model transcribes; it does not translate")
-        unknown = sorted((others.keys() - {*_IGNORED, *GENERATION}) | (asked.keys() - {*GENERATION}))
-        if unknown:
-            raise PipelineInputError(f"unknown options {', '.join(unknown)}; known: {', '.join(GENERATION)}")
-        if return_timestamps not in (False, True, "word"):
+        asked = {**others, **(generate_kwargs or {})}
+        if "return_timestamps" in asked:  # Whisper's generate takes it too
+            return_timestamps = asked.pop("return_timestamps")
+        if return_timestamps not in (None, False, True, "word"):
             raise PipelineInputError(f"return_timestamps is True or 'word', not {return_timestamps!r}")
+        found = read_arguments(asked, self.model.recognizer.languages)
+        if isinstance(found.get("language"), list):
+            raise PipelineInputError("a pipeline takes one language for all clips; call it for each")
         wanted = {"return_timestamps": return_timestamps, "return_language": return_language}
-        _options({name: value for name, value in asked.items() if name in DECODING})
-        return {}, asked, wanted
+        return {}, found, {name: value for name, value in wanted.items() if value is not None}
 
     def preprocess(self, inputs: Any, **_: Any) -> dict[str, Any]:
-        """Find the samples or the path."""
+        """Find the samples or the file."""
         with translate_errors(PipelineInputError):
-            return _source(inputs)
+            return {"clip": open_clip(inputs), "extras": find_extras(inputs)}
 
-    def _forward(
-        self, model_inputs: dict[str, Any], language: str | None = None, **decoding: Any
-    ) -> dict[str, Any]:
-        options = _options(decoding)  # here: transformers joins a call's options with the pipeline's own
+    def _forward(self, model_inputs: dict[str, Any], **asked: Any) -> dict[str, Any]:
+        recognizer = self.model.recognizer
+        found = read_arguments({**self.model.decoding_defaults(), **asked}, recognizer.languages)
+        options = make_options(found)  # here: transformers joins a call's options with the pipeline's own
         with translate_errors(PipelineInputError):
-            transcribe = self.model.recognizer.transcribe
-            return {"transcript": transcribe(**model_inputs, language=language, options=options)}
+            clip = model_inputs["clip"]
+            transcript = recognizer.transcribe(**clip, language=found.get("language"), options=options)
+        return {"transcript": transcript, "extras": model_inputs["extras"]}
 
     def postprocess(
         self, model_outputs: dict[str, Any], return_timestamps: Any = False, return_language: bool = False
@@ -109,47 +144,27 @@ class DiffusionASRPipeline(Pipeline):  # type: ignore[misc]
         transcript: Transcript = model_outputs["transcript"]
         out: dict[str, Any] = {"text": transcript.text}
         if return_timestamps or return_language:
-            pieces = transcript.words if return_timestamps == "word" else transcript.segments
-            out["chunks"] = [{"text": p.text, "timestamp": (p.start, p.end)} for p in pieces]
-        if return_language:
-            spoken = [
-                s.language
-                for s in transcript.segments
-                for _ in (s.words if return_timestamps == "word" else [s])
-            ]
-            for chunk, language in zip(out["chunks"], spoken, strict=True):
-                chunk["language"] = language
-        return out
+            chunks = _cut_chunks(transcript, by_word=return_timestamps == "word")
+            for chunk in chunks if not return_language else ():
+                del chunk["language"]
+            out["chunks"] = chunks
+        return {**out, **model_outputs["extras"]}
 
 
-def _options(given: Mapping[str, Any]) -> DecodingOptions:
-    """One value of its fields; an error of ours where one makes no sense."""
-    with translate_errors(PipelineInputError, TypeError, ValueError):
-        return DecodingOptions(**given)
+def _cut_chunks(transcript: Transcript, by_word: bool) -> list[dict[str, Any]]:
+    """Segments or words with their times and language; their texts, spaces included, join to the whole."""
+    pieces: list[tuple[Segment | Word, str | None]] = []
+    for segment in transcript.segments:
+        pieces += [(piece, segment.language) for piece in (segment.words if by_word else [segment])]
+    chunks, done = [], 0
+    for piece, language in pieces:
+        end = transcript.text.index(piece.text, done) + len(piece.text)
+        text, done = transcript.text[done:end], end
+        chunks.append({"text": text, "timestamp": (piece.start, piece.end), "language": language})
+    return chunks
 
 
-def _is_dataset(inputs: Any) -> bool:
-    kinds = (str, bytes, dict, np.ndarray, os.PathLike)
-    return hasattr(inputs, "__getitem__") and not isinstance(inputs, kinds) and not hasattr(inputs, "ndim")
-
-
-def _source(inputs: Any) -> dict[str, Any]:
-    """What ``Recognizer.transcribe`` takes."""
-    if isinstance(inputs, Mapping):
-        samples = inputs.get("raw", inputs.get("array"))
-        if samples is None and inputs.get("path"):
-            return {"source": inputs["path"]}
-        if samples is None or "sampling_rate" not in inputs:
-            raise AudioError('a dictionary needs "array" (or "raw") and "sampling_rate", or "path"')
-        return {"source": samples, "sample_rate": int(inputs["sampling_rate"])}
-    if isinstance(inputs, bytes):
-        try:
-            samples, rate = sf.read(io.BytesIO(inputs), dtype="float32", always_2d=True)
-        except sf.SoundFileError as error:
-            raise AudioError(
-                f"the {len(inputs)} bytes are not audio that libsndfile reads ({error})"
-            ) from error
-        return {"source": samples.T, "sample_rate": rate}
-    if isinstance(inputs, str) and inputs.startswith(("http://", "https://")):
-        raise AudioError(f"{inputs}: nothing is fetched from the network; download it first")
-    return {"source": inputs, "sample_rate": SAMPLE_RATE}
+def _drop_batching(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The other arguments; says that these are left out, where they ask for anything."""
+    warn_idle([name for name in _BATCHING if kwargs.get(name) not in (None, 0, 1)], _WHY_ALONE)
+    return {name: value for name, value in kwargs.items() if name not in _BATCHING}

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from diffusion_asr.audio.files import SAMPLE_RATE, Samples, read_audio
+from diffusion_asr.audio.files import SAMPLE_RATE
+from diffusion_asr.audio.sources import is_readable
 from diffusion_asr.errors import AudioError
 
-_BYTES = (bytes, bytearray, memoryview)
-_FILES = (str, os.PathLike, *_BYTES)
 _KEYS = (
     "raw",
     "array",
@@ -27,8 +24,8 @@ _KEYS = (
 
 def is_clip(inputs: Any) -> bool:
     """Whether it is one recording, and not a list, a data set or an iterator of some."""
-    one = isinstance(inputs, (*_FILES, Mapping, np.ndarray, Tensor))
-    return one or hasattr(inputs, "read") or _is_decoder(inputs) or _is_decoded(inputs)
+    one = isinstance(inputs, Mapping | np.ndarray | Tensor) or is_readable(inputs)
+    return one or _is_decoder(inputs) or _is_decoded(inputs)
 
 
 def is_numbers(inputs: Any) -> bool:
@@ -54,17 +51,11 @@ def open_clip(inputs: Any) -> dict[str, Any]:
     if _is_decoder(inputs):
         inputs = inputs.get_all_samples()
     if _is_decoded(inputs):
-        return {"source": inputs.data, "sample_rate": _check_rate(inputs.sample_rate)}
+        return {"source": inputs.data, "sample_rate": inputs.sample_rate}
     if isinstance(inputs, str) and inputs.startswith(("http://", "https://")):
         raise AudioError(f"{inputs}: nothing is fetched from the network; download it first")
     if not is_clip(inputs) and not is_numbers(inputs):
         raise AudioError(f"{type(inputs).__name__} is no sound: give a path, samples or a dictionary")
-    if hasattr(inputs, "read"):
-        inputs = _read_file(inputs)
-    if isinstance(inputs, _BYTES):
-        inputs = _read_bytes(inputs)
-    if is_numbers(inputs):
-        inputs = np.asarray(inputs, np.float32)
     return {"source": inputs, "sample_rate": SAMPLE_RATE}
 
 
@@ -73,6 +64,15 @@ def find_extras(inputs: Any) -> dict[str, list[Any]]:
     if not isinstance(inputs, Mapping) or "audio" in inputs:
         return {}
     return {name: [value] for name, value in inputs.items() if name not in _KEYS}
+
+
+def iterate_clips(inputs: Any) -> Iterator[Any] | None:
+    """The recordings of an iterator or a data set, one at a time; None for what holds none."""
+    if isinstance(inputs, Iterable):
+        return iter(inputs)
+    if hasattr(inputs, "__getitem__") and hasattr(inputs, "__len__"):  # torch's data sets, KeyDataset
+        return (inputs[number] for number in range(len(inputs)))
+    return None
 
 
 def list_clips(inputs: Any) -> list[Any]:
@@ -89,45 +89,11 @@ def _open_dictionary(inputs: Mapping[str, Any]) -> dict[str, Any]:
         return open_clip(inputs["audio"])
     samples = inputs.get("raw", inputs.get("array"))
     if samples is not None and "sampling_rate" in inputs:
-        return {"source": _as_samples(samples), "sample_rate": _check_rate(inputs["sampling_rate"])}
+        return {"source": samples, "sample_rate": inputs["sampling_rate"]}
     stored = next((inputs[name] for name in ("bytes", "path") if inputs.get(name)), None)
     if samples is None and stored is not None:
         return open_clip(stored)
     raise AudioError('a dictionary needs "array" (or "raw") and "sampling_rate", or "path" or "bytes"')
-
-
-def _read_file(file: Any) -> bytes:
-    """All bytes of an open file, from where it stands."""
-    try:
-        data = file.read()
-    except (OSError, ValueError) as error:  # closed, or sound read as text
-        raise AudioError(f"the open file cannot be read ({error}): open it with mode 'rb'") from error
-    if not isinstance(data, bytes):
-        raise AudioError("the open file gives text: open it with mode 'rb'")
-    return data
-
-
-def _read_bytes(data: bytes | bytearray | memoryview) -> Samples:
-    """(samples,) at 16 kHz of a file's bytes, of any container that core reads."""
-    with tempfile.NamedTemporaryFile(prefix="clip-") as file:
-        file.write(data)
-        file.flush()
-        try:
-            return read_audio(file.name)
-        except AudioError as error:
-            raise AudioError(str(error).replace(file.name, f"the {len(data)} bytes")) from error
-
-
-def _as_samples(samples: Any) -> Any:
-    """Lists of numbers are an array; what ``datasets`` writes without a format are lists."""
-    return np.asarray(samples, np.float32) if isinstance(samples, list | tuple) else samples
-
-
-def _check_rate(rate: Any) -> int:
-    try:
-        return int(rate)
-    except (TypeError, ValueError) as error:
-        raise AudioError(f"a sampling rate of {rate!r}: give Hz as a whole number") from error
 
 
 def _is_decoder(inputs: Any) -> bool:

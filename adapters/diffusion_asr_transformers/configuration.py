@@ -55,7 +55,7 @@ def read_config(name: str | os.PathLike[str]) -> DiffusionASRConfig | None:
         ours = json.loads(text)["model_type"] == DiffusionASRConfig.model_type
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
-    return DiffusionASRConfig.from_pretrained(name) if ours else None
+    return DiffusionASRConfig.from_pretrained(name, name_or_path=os.fspath(name)) if ours else None
 
 
 def find_recognizer(name: str | os.PathLike[str]) -> Path:

@@ -10,6 +10,7 @@ from transformers import BatchFeature
 from transformers.feature_extraction_sequence_utils import SequenceFeatureExtractor
 
 from diffusion_asr.audio.files import SAMPLE_RATE, Samples, convert_to_mono, read_audio
+from diffusion_asr.audio.sources import is_readable
 from diffusion_asr.toolkits import translate_errors
 from diffusion_asr_transformers.arguments import PipelineInputError
 from diffusion_asr_transformers.clips import list_clips, open_clip
@@ -113,8 +114,8 @@ class DiffusionASRFeatureExtractor(SequenceFeatureExtractor):  # type: ignore[mi
 def _read_clip(inputs: Any, sampling_rate: int | None) -> Samples:
     """(samples,) float32 mono at 16 kHz."""
     clip = open_clip(inputs)
-    source, rate = clip["source"], clip.get("sample_rate", SAMPLE_RATE)
-    if isinstance(source, np.ndarray | torch.Tensor):
-        plain = isinstance(inputs, np.ndarray | torch.Tensor | list | tuple)
-        return convert_to_mono(source, sampling_rate if plain and sampling_rate else rate)
-    return read_audio(source)
+    source, rate = clip["source"], clip["sample_rate"]
+    if is_readable(source):
+        return read_audio(source)
+    plain = isinstance(inputs, np.ndarray | torch.Tensor | list | tuple)
+    return convert_to_mono(source, sampling_rate if plain and sampling_rate else rate)

@@ -33,9 +33,9 @@ from diffusion_asr_transformers.feature_extraction import DiffusionASRFeatureExt
 from diffusion_asr_transformers.generation import DiffusionASRGenerateOutput, generate_tokens
 from diffusion_asr_transformers.saving import save_recognizer
 
-_PLACED = "device_map", "dtype", "torch_dtype", "quantization_config", "load_in_8bit", "attn_implementation"
+_PLACED = "device_map", "dtype", "torch_dtype", "quantization_config", "load_in_8bit", "load_in_4bit"
 _CPU = torch.device("cpu")
-_SUITED = (None, "auto", "cpu", _CPU, False, "sdpa", "eager")
+_SUITED = (None, "auto", "cpu", _CPU, False)
 
 
 class DiffusionASRForSpeech(PreTrainedModel):  # type: ignore[misc]
@@ -93,7 +93,6 @@ class DiffusionASRForSpeech(PreTrainedModel):  # type: ignore[misc]
         config = kwargs.get("config")
         if not isinstance(config, DiffusionASRConfig):
             config = read_config(name) or DiffusionASRConfig(str(name))
-        config._attn_implementation = "sdpa"
         model = cls(config)
         if (Path(name) / "generation_config.json").is_file():
             model.generation_config = GenerationConfig.from_pretrained(name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +11,11 @@ from transformers.pipelines import Pipeline
 
 from diffusion_asr.toolkits import translate_errors
 from diffusion_asr.transcript import Segment, Transcript, Word
-from diffusion_asr_transformers.arguments import (
-    DECODING,
-    GENERATION,
-    PipelineInputError,
-    make_options,
-    read_arguments,
-    warn_idle,
-)
-from diffusion_asr_transformers.clips import find_extras, is_clip, is_numbers, open_clip
+from diffusion_asr_transformers.arguments import PipelineInputError, make_options, read_arguments, warn_idle
+from diffusion_asr_transformers.clips import find_extras, is_clip, is_numbers, iterate_clips, open_clip
 from diffusion_asr_transformers.feature_extraction import DiffusionASRFeatureExtractor
 from diffusion_asr_transformers.tokenization import DiffusionASRTokenizer
 
-__all__ = ["DECODING", "GENERATION", "DiffusionASRPipeline", "PipelineInputError"]
 _BATCHING = ("batch_size", "num_workers")
 _WHY_ALONE = "clips are decoded one by one, so that none depends on its neighbours"
 
@@ -68,9 +60,9 @@ class DiffusionASRPipeline(Pipeline):  # type: ignore[misc]
             inputs: A path, an open file or a file's bytes, (samples,) or (channels, samples) at 16 kHz, a
                 dictionary with "array" or "raw" and "sampling_rate", a row of a data set's audio column; or a
                 list, iterator, data set or ``KeyDataset`` of these.
-            kwargs: ``return_timestamps`` (True: segments, "word": words), ``return_language``,
-                ``generate_kwargs`` with ``language`` and fields of ``DecodingOptions`` (``steps``, ``start``
-                …); these may also stand alone.
+            kwargs: ``return_timestamps`` (True: segments, "word": words), ``return_language``, ``track`` (of
+                a file's audio tracks, from 1), ``generate_kwargs`` with ``language`` and fields of
+                ``DecodingOptions`` (``steps``, ``start`` …); these may also stand alone.
 
         Returns:
             ``{"text": …, "chunks": [{"text", "timestamp": (start, end)}]}``, or one for each of a list;
@@ -82,18 +74,14 @@ class DiffusionASRPipeline(Pipeline):  # type: ignore[misc]
                 makes no sense.
         """
         known = _drop_batching(kwargs)
-        if is_clip(inputs) or is_numbers(inputs) or not isinstance(inputs, Iterable | Sequence):
+        several = None if is_clip(inputs) or is_numbers(inputs) else iterate_clips(inputs)
+        if several is None:
             return self._call_one(inputs, known)
-        if isinstance(inputs, list | tuple):
-            return [self._call_one(each, known) for each in inputs]
-        return self._call_each(inputs, known)
+        texts = (self._call_one(each, known) for each in several)
+        return list(texts) if isinstance(inputs, list | tuple) else texts
 
     def _call_one(self, inputs: Any, kwargs: Mapping[str, Any]) -> dict[str, Any]:
         return super().__call__([inputs], **kwargs)[0]  # type: ignore[no-any-return]
-
-    def _call_each(self, inputs: Iterable[Any], kwargs: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-        for each in inputs:
-            yield self._call_one(each, kwargs)
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
         """Write model, tokenizer and feature extractor; any of transformers' Auto classes loads them.
@@ -110,6 +98,7 @@ class DiffusionASRPipeline(Pipeline):  # type: ignore[misc]
         return_timestamps: bool | str | None = None,
         return_language: bool | None = None,
         generate_kwargs: Mapping[str, Any] | None = None,
+        track: int | None = None,
         **others: Any,
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         asked = {**others, **(generate_kwargs or {})}
@@ -121,6 +110,7 @@ class DiffusionASRPipeline(Pipeline):  # type: ignore[misc]
         if isinstance(found.get("language"), list):
             raise PipelineInputError("a pipeline takes one language for all clips; call it for each")
         wanted = {"return_timestamps": return_timestamps, "return_language": return_language}
+        found |= {} if track is None else {"track": track}
         return {}, found, {name: value for name, value in wanted.items() if value is not None}
 
     def preprocess(self, inputs: Any, **_: Any) -> dict[str, Any]:
@@ -128,13 +118,15 @@ class DiffusionASRPipeline(Pipeline):  # type: ignore[misc]
         with translate_errors(PipelineInputError):
             return {"clip": open_clip(inputs), "extras": find_extras(inputs)}
 
-    def _forward(self, model_inputs: dict[str, Any], **asked: Any) -> dict[str, Any]:
+    def _forward(
+        self, model_inputs: dict[str, Any], track: int | None = None, **asked: Any
+    ) -> dict[str, Any]:
         recognizer = self.model.recognizer
         found = read_arguments({**self.model.decoding_defaults(), **asked}, recognizer.languages)
         options = make_options(found)  # here: transformers joins a call's options with the pipeline's own
         with translate_errors(PipelineInputError):
-            clip = model_inputs["clip"]
-            transcript = recognizer.transcribe(**clip, language=found.get("language"), options=options)
+            clip = {**model_inputs["clip"], "language": found.get("language"), "track": track}
+            transcript = recognizer.transcribe(**clip, options=options)
         return {"transcript": transcript, "extras": model_inputs["extras"]}
 
     def postprocess(

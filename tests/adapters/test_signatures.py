@@ -80,12 +80,12 @@ def pyannote() -> dict[str, Any]:
 
 
 def transformers() -> dict[str, Any]:
-    from diffusion_asr_transformers.pipeline import GENERATION
+    from diffusion_asr_transformers.arguments import GENERATION
 
-    asked = {
-        name: default for name, default in parameters(Recognizer.transcribe).items() if name in GENERATION
-    }
-    return parameters(adapter("transformers").DiffusionASRPipeline.__call__) | asked
+    pipeline = adapter("transformers").DiffusionASRPipeline
+    named = {*GENERATION, *inspect.signature(pipeline._sanitize_parameters).parameters}
+    asked = {name: default for name, default in parameters(Recognizer.transcribe).items() if name in named}
+    return parameters(pipeline.__call__) | asked
 
 
 ADAPTERS = {f.__name__: f for f in (speechbrain, nemo, pyannote, transformers)}

@@ -46,18 +46,22 @@ def tiny_model(folder: Path) -> Any:
 class Elsewhere(torch.Tensor):
     """A tensor on another device, which can be copied to the CPU and computes nothing where it is."""
 
-    inner: torch.Tensor
+    copied: torch.Tensor
 
     @staticmethod
     def __new__(cls, inner: torch.Tensor) -> Elsewhere:
-        made = torch.Tensor._make_wrapper_subclass(cls, inner.shape, dtype=inner.dtype, device="meta")
-        made.inner = inner
-        return made  # type: ignore[no-any-return]
+        made = torch.Tensor._make_wrapper_subclass(
+            cls, inner.shape, dtype=inner.dtype, device=torch.device("meta")
+        )
+        made.copied = inner
+        return made
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(  # type: ignore[override]
+        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         if func is torch.ops.aten._to_copy.default and kwargs.get("device") == torch.device("cpu"):
-            return func(args[0].inner, **kwargs)
+            return func(args[0].copied, **kwargs)
         if func is torch.ops.aten.detach.default:
-            return cls(args[0].inner)
+            return cls(args[0].copied)
         raise AssertionError(f"{func} was computed on the other device")

@@ -19,7 +19,6 @@ from nemo.collections.asr.parts.utils.diarization_utils import OfflineDiarWithAS
 from diffusion_asr.errors import DiffusionASRError
 from diffusion_asr.recognizer import Recognizer
 from diffusion_asr_nemo import DiffusionASRModel, RecognitionError, words_and_times
-from tests.support.audio_files import SPEECH
 from tests.support.nemo_helpers import (
     CLIPS,
     DATA,
@@ -27,11 +26,10 @@ from tests.support.nemo_helpers import (
     entry,
     joiner_config,
     language,
-    shared,
     write_manifest,
 )
-
-needs_shared = pytest.mark.skipif(not (SPEECH / "manifest.jsonl").is_file(), reason="no shared speech here")
+from tests.support.other_device import Accelerator, OtherDevice
+from tests.support.utterances import made_clips, real_clips
 
 
 def test_paths_give_the_words_of_core(nemo_model: Any, core: Recognizer) -> None:
@@ -44,13 +42,20 @@ def test_paths_give_the_words_of_core(nemo_model: Any, core: Recognizer) -> None
         assert spelled.replace(" ", "") == hypothesis.text.replace(" ", "")
 
 
-@needs_shared
-@pytest.mark.parametrize("lang", ["en", "de", "fr", "es", "hi", "zh"])
-def test_every_language_gives_the_words_of_core(nemo_model: Any, core: Recognizer, lang: str) -> None:
-    clip = shared(lang)
-    (hypothesis,) = nemo_model.transcribe(str(clip), source_lang=lang, return_hypotheses=True, verbose=False)
-    assert hypothesis.text
-    assert_same(hypothesis, core.transcribe(clip, language=lang))
+def test_all_clips_have_the_words_of_core(nemo_model: Any, core: Recognizer) -> None:
+    for language_of_all in ("en", "de", "fr", "es", "hi", "zh"):
+        clips = {
+            name: samples
+            for name, (code, samples) in (real_clips() | made_clips()).items()
+            if code == language_of_all
+        }
+        if not clips:
+            continue  # only en and de without the shared speech
+        found = nemo_model.transcribe(
+            list(clips.values()), source_lang=language_of_all, timestamps=True, verbose=False
+        )
+        for samples, hypothesis in zip(clips.values(), found, strict=True):
+            assert_same(hypothesis, core.transcribe(samples, language_of_all))
 
 
 def test_arrays_and_nemos_own_batches(nemo_model: Any, core: Recognizer) -> None:
@@ -137,6 +142,36 @@ def test_silence_and_empty_clips_give_no_text(nemo_model: Any) -> None:
         [np.zeros(32_000, np.float32), np.zeros(0, np.float32)], timestamps=True, verbose=False
     )
     assert [(h.text, h.word_confidence, h.timestamp["word"]) for h in heard] == [("", [], [])] * 2
+
+
+def test_no_clips_are_no_hypotheses(nemo_model: Any, tmp_path: Path) -> None:
+    (tmp_path / "empty.json").write_text("\n")
+    assert nemo_model.transcribe([], verbose=False) == []
+    assert nemo_model.transcribe(str(tmp_path / "empty.json"), verbose=False) == []
+    (heard,) = nemo_model.transcribe(CLIPS[0], verbose=False)  # a Path
+    assert heard.text
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_precision_and_place_do_not_change_the_words(
+    nemo_archive: Path, core: Recognizer, kind: torch.dtype
+) -> None:
+    model = DiffusionASRModel.restore_from(str(nemo_archive), map_location="meta")
+    weights = {name: value.dtype for name, value in model.state_dict().items()}
+    model.half().cuda().to(kind).to("meta").double()  # as scripts do where there is an accelerator
+    assert {name: value.dtype for name, value in model.state_dict().items()} == weights
+    assert {p.device.type for p in model.parameters()} == {model.device.type} == {"cpu"}
+    with torch.autocast("cpu", dtype=kind):  # amp=True
+        found = model.transcribe([str(c) for c in CLIPS[-2:]], timestamps=True, verbose=False)
+    for clip, hypothesis in zip(CLIPS[-2:], found, strict=True):
+        assert_same(hypothesis, core.transcribe(clip))
+
+
+def test_arrays_of_an_accelerator(nemo_model: Any, core: Recognizer) -> None:
+    samples = torch.from_numpy(sf.read(CLIPS[-1], dtype="float32")[0])
+    with Accelerator():
+        (found,) = nemo_model.transcribe([OtherDevice(samples)], timestamps=True, verbose=False)
+    assert_same(found, core.transcribe(CLIPS[-1]))
 
 
 def test_bad_input_is_named(nemo_model: Any, tmp_path: Path) -> None:

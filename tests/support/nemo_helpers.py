@@ -12,6 +12,11 @@ from typing import Any
 import soundfile as sf
 import torch
 from nemo.collections.asr.metrics.wer import word_error_rate
+from nemo.collections.asr.models.aed_multitask_models import parse_multitask_prompt
+from nemo.collections.asr.parts.submodules.multitask_decoding import (
+    MultiTaskDecoding,
+    MultiTaskDecodingConfig,
+)
 from nemo.collections.asr.parts.utils.eval_utils import cal_write_wer
 from nemo.collections.asr.parts.utils.transcribe_utils import (
     compute_output_filename,
@@ -23,7 +28,6 @@ from nemo.collections.asr.parts.utils.transcribe_utils import (
 from omegaconf import OmegaConf
 
 from diffusion_asr.transcript import Transcript
-from tests.support.audio_files import SPEECH
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "tests/data"
@@ -44,25 +48,23 @@ def write_manifest(path: Path, entries: Sequence[dict[str, Any]]) -> Path:
     return path
 
 
-def shared(lang: str) -> Path:
-    rows = (json.loads(x) for x in (SPEECH / "manifest.jsonl").read_text(encoding="utf8").splitlines())
-    wanted = (r for r in rows if (r["split"], r["lang"]) == ("dev", lang) and r["duration"] > 2)
-    return SPEECH / str(next(wanted)["audio_filepath"])
-
-
 def assert_same(hypothesis: Any, transcript: Transcript) -> None:
     """Text, words, times, confidence and language are core's."""
     assert hypothesis.text == transcript.text
     assert hypothesis.langs == transcript.language
     assert hypothesis.word_confidence == [w.confidence for w in transcript.words]
+    assert hypothesis.words == [w.text for w in transcript.words]
     ours = [(w["word"], w["start"], w["end"]) for w in hypothesis.timestamp["word"]]
     assert ours == [(w.text, w.start, w.end) for w in transcript.words]
     parts = [(s["segment"], s["start"], s["end"]) for s in hypothesis.timestamp["segment"]]
     assert parts == [(s.text, s.start, s.end) for s in transcript.segments]
 
 
-def run(command: Sequence[Any], cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    paths = os.pathsep.join([str(ROOT / "core"), str(ROOT / "adapters")])
+def run(
+    command: Sequence[Any], cwd: Path = ROOT, more: Sequence[str] = ()
+) -> subprocess.CompletedProcess[str]:
+    """Run a command with this tree's code, and with ``more`` folders of modules."""
+    paths = os.pathsep.join([str(ROOT / "core"), str(ROOT / "adapters"), *more])
     environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
     words = [str(part) for part in command]
     return subprocess.run(words, cwd=cwd, env=environment, text=True, capture_output=True, check=False)
@@ -80,11 +82,15 @@ def transcribe_like_the_script(archive: Path, manifest: Path, out: Path) -> None
     asr_model, name = setup_model(cfg, torch.device("cpu"))
     asr_model = asr_model.eval()
     asr_model.to(torch.float32)
+    assert isinstance(asr_model.decoding, MultiTaskDecoding)
+    asr_model.change_decoding_strategy(OmegaConf.structured(MultiTaskDecodingConfig(compute_langs=True)))
     _, in_order = prepare_audio_data(cfg)
     cfg = compute_output_filename(cfg, name)
     options = asr_model.get_transcribe_config()
     options.return_hypotheses = options.timestamps = True
-    heard = asr_model.transcribe(audio=in_order, override_config=options, timestamps=True)
+    options.prompt = parse_multitask_prompt({})
+    with torch.amp.autocast("cpu", dtype=torch.float16):
+        heard = asr_model.transcribe(audio=in_order, override_config=options, timestamps=True)
     heard = restore_transcription_order(cfg.dataset_manifest, heard)
     write_transcription(heard, cfg, name, compute_langs=True, timestamps=True)
     _, total, _ = cal_write_wer(pred_manifest=str(out), pred_text_attr_name="pred_text")

@@ -1,4 +1,4 @@
-"""The examples of README and docs/extending.md are run as they stand."""
+"""The examples of README and docs are run as they stand."""
 
 from __future__ import annotations
 
@@ -52,6 +52,21 @@ def test_the_readme_s_python_runs(block: str) -> None:
         if toolkit.partition(".")[0] in block:
             pytest.importorskip(toolkit)
     exec(block, {})
+
+
+# --- meetings ----------------------------------------------------------------------------------------------
+
+
+def test_the_python_of_meetings_runs_in_order(folder: Path) -> None:
+    pytest.importorskip("pyannote.audio")
+    blocks = FENCE.findall((ROOT / "docs/meetings.md").read_text(encoding="utf8"))
+    names: dict[str, object] = {}
+    for language, _, block in blocks:
+        if language == "python":
+            exec(compile(block, "docs/meetings.md", "exec"), names)
+    for name in ("meeting.srt", "meeting.rttm", "meeting.html"):
+        assert (folder / name).stat().st_size > 50
+    assert len({name for _, _, name in names["output"].itertracks(yield_label=True)}) == 1  # type: ignore[attr-defined]
 
 
 # --- extending ---------------------------------------------------------------------------------------------

@@ -67,6 +67,20 @@ class SpeakerTranscript(Transcript):
         """The speakers, as ``speaker_diarization.labels``."""
         return list(self.speaker_diarization.labels())
 
+    @property
+    def uri(self) -> str | None:
+        """Name of the recording."""
+        uri: str | None = self.speaker_diarization.uri
+        return uri
+
+    def get_timeline(self, copy: bool = True) -> Any:
+        """As ``speaker_diarization.get_timeline``: when anybody talks."""
+        return self.speaker_diarization.get_timeline(copy=copy)
+
+    def label_duration(self, label: str) -> float:
+        """As ``speaker_diarization.label_duration``: seconds that a speaker talks."""
+        return float(self.speaker_diarization.label_duration(label))
+
     def write_rttm(self, file: TextIO) -> None:
         """As ``speaker_diarization.write_rttm``."""
         self.speaker_diarization.write_rttm(file)

@@ -208,6 +208,9 @@ def test_the_result_serves_scripts_that_take_a_diarization(meeting: Any, tmp_pat
     assert turns == [(t, s) for t, _, s in meeting.speaker_diarization.itertracks(yield_label=True)] != []
     assert list(meeting.itertracks()) == list(meeting.speaker_diarization.itertracks())
     assert meeting.labels() == ["SPEAKER_00", "SPEAKER_01"]
+    assert meeting.uri == "sample"
+    assert meeting.get_timeline().duration() == meeting.speaker_diarization.get_timeline().duration() > 10
+    assert meeting.label_duration("SPEAKER_00") > 5
     with (tmp_path / "sample.rttm").open("w") as file:
         meeting.write_rttm(file)
     assert load_rttm(tmp_path / "sample.rttm")["sample"].labels() == meeting.labels()

@@ -36,6 +36,7 @@ const timeline = {
     const all = people.all();
     this.rows = new Map(all.map((n, row) => [n, row]));
     byId("lanes").replaceChildren(...all.map((n) => make("span", "", people.name(n))));
+    for (const label of byId("lanes").children) label.title = label.textContent; // where it is cut off
     byId("lanes").hidden = !all.length;
     this.draw();
   },

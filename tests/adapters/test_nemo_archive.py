@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import tarfile
 from pathlib import Path
@@ -19,6 +20,7 @@ from diffusion_asr.decoding.diffusion import DiffusionDecoder
 from diffusion_asr.models.tuned import find_denoiser
 from diffusion_asr.recognizer import Recognizer
 from diffusion_asr_nemo import DiffusionASRModel, RecognitionError
+from tests.support import tiny
 from tests.support.nemo_helpers import (
     CLIPS,
     assert_same,
@@ -51,6 +53,75 @@ def test_corrupt_and_foreign_archives_are_refused(nemo_archive: Path, tmp_path: 
     with pytest.raises(RecognitionError, match="no diffusion-asr model"):
         DiffusionASRModel.restore_from(str(foreign))
     assert DiffusionASRModel.from_checkpoint().recognizer.languages  # a failed restore leaves nothing behind
+
+
+def repacked(archive: Path, target: Path, **changes: bytes | tarfile.TarInfo | None) -> Path:
+    """A copy with other files in it; None leaves one out."""
+    names = {"config": "./model_config.yaml", "signature": "./signature.json"}
+    changed = {names.get(name, name): change for name, change in changes.items()}
+    with tarfile.open(archive) as old, tarfile.open(target, "w") as new:
+        for member in old:
+            if member.name not in changed:
+                new.addfile(member, old.extractfile(member) if member.isreg() else None)
+        for name, change in changed.items():
+            if isinstance(change, tarfile.TarInfo):
+                new.addfile(change)
+            elif change is not None:
+                member = tarfile.TarInfo(name)
+                member.size = len(change)
+                new.addfile(member, io.BytesIO(change))
+    return target
+
+
+def link(name: str, target: str) -> tarfile.TarInfo:
+    made = tarfile.TarInfo(name)
+    made.type, made.linkname = tarfile.SYMTYPE, target
+    return made
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The archive of a tiny model."""
+    folder = tmp_path_factory.mktemp("small")
+    DiffusionASRModel.from_checkpoint(tiny.model(folder / "tiny")).save_to(str(folder / "tiny.nemo"))
+    return folder / "tiny.nemo"
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"config": b"checkpoint: other\n"}, r"model_config.yaml is corrupt or was edited"),
+        ({"config": None}, "no diffusion-asr model: it holds no model_config.yaml"),
+        ({"config": b"[" * 5000, "signature": None}, "nested too deeply|not readable YAML"),
+        ({"config": b"a: &a [1]\nb: *a\n", "signature": None}, "refers to itself"),
+        ({"config": b"a: [", "signature": None}, "not readable YAML"),
+        ({"config": b"\xff\xfe\x00", "signature": None}, "not readable YAML"),
+        ({"config": b"#" * (2 << 20), "signature": None}, "2097152 bytes, expected at most"),
+        ({"signature": b"[" * 100_000}, "nested too deeply"),
+        ({"signature": b"{}"}, "sha256: field required"),
+        ({"../escaped": b"x"}, "holds '../escaped', which no archive of ours does"),
+        ({"./canvas/more": link("./canvas/more", "/etc/passwd")}, "holds 'canvas/more', which no archive"),
+        ({"./canvas/a/b": b"x"}, "holds 'canvas/a/b'"),
+        ({"canvas//vocabulary.json": b"{}"}, "holds 'canvas/vocabulary.json'"),
+    ],
+)
+def test_archives_that_are_not_as_we_write_them_are_refused(
+    small: Path, tmp_path: Path, changes: dict[str, Any], problem: str
+) -> None:
+    """Before NeMo unpacks anything."""
+    broken = repacked(small, tmp_path / "broken.nemo", **changes)
+    with pytest.raises(RecognitionError, match=problem) as error:
+        DiffusionASRModel.restore_from(str(broken))
+    assert str(broken) in str(error.value)
+    assert not (tmp_path / "escaped").exists()
+
+
+@pytest.mark.parametrize("size", [0, 100, 600, 5000, 60_000])
+def test_archives_that_were_cut_off_are_refused(small: Path, tmp_path: Path, size: int) -> None:
+    broken = tmp_path / "broken.nemo"
+    broken.write_bytes(small.read_bytes()[:size])
+    with pytest.raises(RecognitionError, match=r"broken\.nemo"):
+        DiffusionASRModel.restore_from(str(broken))
 
 
 def test_trained_weights_survive_nemo_and_core(nemo_archive: Path, tmp_path: Path) -> None:

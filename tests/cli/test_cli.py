@@ -87,6 +87,9 @@ def test_help_has_examples(command: tuple[str, ...]) -> None:
         (["b.wav", "--report", "page.html"], "a page shows one recording"),
         (["--report", "nowhere/page.html"], "is a folder, or in none"),
         (["--jobs", "0"], "0 is not between"),
+        (["--max-line-width", "20"], "it is for srt and vtt"),
+        (["--highlight-words", "-f", "json"], "it is for srt and vtt"),
+        (["-f", "srt", "--max-line-count", "0"], "0 is not between"),
         (["b.wav", "--format", "srt"], "or give --output-dir"),
         (["folder/a.wav", "--format", "stm"], "two recordings have the id 'a'"),
         (["folder/a.wav", "--output-dir", "out"], "would both become out/a.txt"),
@@ -120,6 +123,16 @@ def test_a_model_of_ones_own_knows_its_languages(fake: Fake, files: Callable[...
 def test_one_file_gives_its_text_alone(fake: Fake, files: Callable[..., list[str]]) -> None:
     result = run("transcribe", *files("de.wav"))
     assert (result.exit_code, result.stdout, result.stderr) == (0, "guten Tag\n", "")
+
+
+def test_subtitles_are_cut_as_wished(fake: Fake, files: Callable[..., list[str]]) -> None:
+    wishes = ["--max-line-width", "4", "--max-line-count", "1", "--highlight-words"]
+    result = run("transcribe", *files("de.wav"), "--format", "srt", *wishes)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "<u>gute</u>\n" in result.stdout
+    assert run("transcribe", "de.wav", "-f", "vtt,txt", "-o", "out", *wishes).exit_code == 0
+    assert "<u>gute</u>\n" in Path("out/de.vtt").read_text(encoding="utf8")
+    assert Path("out/de.txt").read_text(encoding="utf8") == "guten Tag\n"
 
 
 def test_several_texts_have_headings(fake: Fake, files: Callable[..., list[str]]) -> None:

@@ -16,13 +16,17 @@ from diffusion_asr.cli.plan import (
     check_file,
     check_language,
     parse_formats,
+    plan_cues,
     plan_output,
 )
 from diffusion_asr.cli.report import expected_errors
 from diffusion_asr.cli.transcribe import (
     FirstCanvas,
     Formats,
+    Highlight,
     Language,
+    LineCount,
+    LineWidth,
     Model,
     Overwrite,
     Seed,
@@ -111,6 +115,9 @@ def meeting(
     verify: Verify = None,
     start: Start = FirstCanvas.NULL,
     seed: Seed = 0,
+    max_line_width: LineWidth = None,
+    max_line_count: LineCount = None,
+    highlight_words: Highlight = False,
     model: Model = DEFAULT_MODEL,
     threads: Threads = None,
 ) -> None:
@@ -133,8 +140,9 @@ def meeting(
     with expected_errors():
         from diffusion_asr.cli.meeting_run import MeetingRun, Settings
 
+        cues = plan_cues(names, max_line_width, max_line_count, highlight_words)
         others = [] if rttm is None else [rttm]
-        sink = plan_output([Input(file)], names, output_dir, overwrite, report, others)
+        sink = plan_output([Input(file)], names, output_dir, overwrite, report, others, cues=cues)
         settings = Settings(
             speakers=(num_speakers, min_speakers, max_speakers), rttm=rttm, channels=channels_as_speakers,
             language=code, order=order.value, model=model, threads=threads, report=report, resume=resume,

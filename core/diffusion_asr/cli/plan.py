@@ -14,6 +14,7 @@ from diffusion_asr.cli.outputs import Output, check_outputs, wrong
 from diffusion_asr.cli.sinks import FolderSink, OutputError, Sink, StdoutSink
 from diffusion_asr.cli.state import FileState
 from diffusion_asr.errors import FormatError, LanguageError
+from diffusion_asr.formats import CueOptions
 from diffusion_asr.languages import find_language
 from diffusion_asr.transcript import Transcript
 
@@ -61,6 +62,24 @@ def parse_formats(given: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
+def plan_cues(
+    names: Sequence[str], width: int | None, count: int | None, highlight: bool
+) -> CueOptions | None:
+    """How subtitles are to be cut; None if nobody has wishes.
+
+    Raises:
+        typer.BadParameter: Wishes, but no subtitles.
+    """
+    wishes = {"--max-line-width": width, "--max-line-count": count, "--highlight-words": highlight or None}
+    given = [name for name, value in wishes.items() if value is not None]
+    if given and not any(formats.FORMATS[name].style for name in names):
+        styled = " and ".join(form.name for form in formats.FORMATS.values() if form.style)
+        raise wrong(f"it is for {styled}; give --format too", given[0])
+    usual = CueOptions()
+    made = CueOptions(width or usual.max_line_width, count or usual.max_line_count, highlight)
+    return made if given else None
+
+
 def plan_output(
     inputs: Sequence[Input],
     names: list[str],
@@ -69,6 +88,7 @@ def plan_output(
     report: Path | None = None,
     others: Sequence[Path] = (),
     about: Mapping[str, Any] | None = None,
+    cues: CueOptions | None = None,
 ) -> Sink:
     """Where the transcripts will go, sure to be possible as far as one can tell now.
 
@@ -80,6 +100,7 @@ def plan_output(
         report: The page, if one is wanted.
         others: More files that are read.
         about: What the outputs depend on, if a run that was killed may go on.
+        cues: How subtitles are cut.
 
     Raises:
         typer.BadParameter: Formats that do not fit stdout, outputs that exist, fall together or are inputs.
@@ -93,19 +114,21 @@ def plan_output(
     elif folder is None and overwrite:
         raise wrong("it is for files; give --output-dir too", "--overwrite")
     read = [path for path in (*others, *(one.path for one in inputs if not one.is_stdin)) if _fits_disk(path)]
-    states = {} if folder is None or about is None else _states(inputs, folder, names, about)
+    states = (
+        {}
+        if folder is None or about is None
+        else _states(inputs, folder, {**about, "formats": names, "cues": repr(cues)})
+    )
     ours = {path for one, state in states.items() if not one.is_stdin for path in state.written(one.path)}
     check_outputs(read, [output for output in outputs if _fits_disk(output.path)], overwrite, ours)
     if folder is None:
-        return _plan_stdout(inputs, names, [*read, *(output.path for output in outputs)])
+        return _plan_stdout(inputs, names, [*read, *(output.path for output in outputs)], cues)
     _make_folder(folder)
-    return FolderSink(targets, overwrite, states, report)
+    return FolderSink(targets, overwrite, states, report, cues)
 
 
-def _states(
-    inputs: Sequence[Input], folder: Path, names: list[str], about: Mapping[str, Any]
-) -> dict[Input, FileState]:
-    return {one: FileState.of(one, folder, {**about, "formats": names}) for one in inputs}
+def _states(inputs: Sequence[Input], folder: Path, about: Mapping[str, Any]) -> dict[Input, FileState]:
+    return {one: FileState.of(one, folder, about) for one in inputs}
 
 
 def _check_report(report: Path, inputs: Sequence[Input], folder: Path | None) -> None:
@@ -130,7 +153,9 @@ def _targets(one: Input, names: list[str], folder: Path) -> dict[str, Path]:
     return {name: folder / one.below / (one.stem + formats.FORMATS[name].suffixes[0]) for name in names}
 
 
-def _plan_stdout(inputs: Sequence[Input], names: list[str], files: Sequence[Path]) -> StdoutSink:
+def _plan_stdout(
+    inputs: Sequence[Input], names: list[str], files: Sequence[Path], cues: CueOptions | None
+) -> StdoutSink:
     if len(names) > 1:
         raise wrong("stdout takes one format; give --output-dir to write several", "--format")
     if sys.stdout is None:
@@ -143,7 +168,7 @@ def _plan_stdout(inputs: Sequence[Input], names: list[str], files: Sequence[Path
             formats.render([Transcript(source=one.name) for one in inputs], names[0])
         except FormatError as error:
             raise wrong(f"{error}; or give --output-dir to write one file for each", "--format") from error
-    return StdoutSink(names[0], several)
+    return StdoutSink(names[0], several, cues)
 
 
 def _is_stdout(path: Path) -> bool:

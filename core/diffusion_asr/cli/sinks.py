@@ -15,6 +15,7 @@ from diffusion_asr.cli.inputs import Input
 from diffusion_asr.cli.report import reason, silence
 from diffusion_asr.cli.state import FileState
 from diffusion_asr.errors import DiffusionASRError
+from diffusion_asr.formats import CueOptions
 from diffusion_asr.formats.files import write_text
 from diffusion_asr.transcript import Segment, Transcript
 
@@ -85,6 +86,7 @@ class StdoutSink:
 
     format: str
     several: bool
+    cues: CueOptions | None = None
     _held: list[Transcript] = field(default_factory=list)
     _headings: int = 0
     _current: Input | None = None
@@ -108,7 +110,7 @@ class StdoutSink:
             self._begin(one)
             self.add(one, transcript.segments[self._shown :])
         else:
-            emit(formats.render(transcript, self.format))
+            emit(formats.render(transcript, self.format, self.cues))
         return None
 
     def keep(self, one: Input, transcript: Transcript) -> None:
@@ -139,6 +141,7 @@ class FolderSink:
         targets: Input to format to file.
         overwrite: Whether existing files may be replaced.
         states: What an unfinished run has done, for inputs whose run can go on.
+        cues: How subtitles are cut.
         page: Written from the transcript by somebody else, who may rely on its being recorded.
     """
 
@@ -146,6 +149,7 @@ class FolderSink:
     overwrite: bool
     states: Mapping[Input, FileState] = field(default_factory=dict)
     page: Path | None = None
+    cues: CueOptions | None = None
 
     def add(self, one: Input, segments: Sequence[Segment]) -> None:
         """See ``Sink.add``."""
@@ -156,7 +160,7 @@ class FolderSink:
         """See ``Sink.put``."""
         targets = self.targets[one]
         given = {name: (others or {}).get(name, transcript) for name in targets}
-        texts = {target: formats.render(given[name], name) for name, target in targets.items()}
+        texts = {target: formats.render(given[name], name, self.cues) for name, target in targets.items()}
         state, done = self.states.get(one), set[Path]()
         if state is not None and sound is not None:
             done = state.written(sound)

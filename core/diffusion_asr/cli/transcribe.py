@@ -16,6 +16,7 @@ from diffusion_asr.cli.plan import (
     DEFAULT_MODEL,
     check_language,
     parse_formats,
+    plan_cues,
     plan_output,
 )
 from diffusion_asr.cli.report import expected_errors
@@ -24,6 +25,7 @@ from diffusion_asr.formats import FORMATS
 from diffusion_asr.languages import AUTO, LANGUAGES
 
 _DECODING = "Decoding"
+_SUBTITLES = "Subtitles"
 _MACHINE = "Machine"
 
 
@@ -67,6 +69,26 @@ Formats = Annotated[
     list[str],
     typer.Option(
         "--format", "-f", metavar="NAME", help=f"{', '.join(FORMATS)}; several with commas or repeated."
+    ),
+]
+LineWidth = Annotated[
+    int | None,
+    typer.Option(
+        "--max-line-width", callback=_between(4, 1000), metavar="N", rich_help_panel=_SUBTITLES,
+        help="Columns of a line, 42 by default; a Hanzi takes two.",
+    ),
+]  # fmt: skip
+LineCount = Annotated[
+    int | None,
+    typer.Option(
+        "--max-line-count", callback=_between(1, 100), metavar="N", rich_help_panel=_SUBTITLES,
+        help="Lines on the screen at a time, 2 by default.",
+    ),
+]  # fmt: skip
+Highlight = Annotated[
+    bool,
+    typer.Option(
+        "--highlight-words", rich_help_panel=_SUBTITLES, help="Underline each word while it is said."
     ),
 ]
 OutputDir = Annotated[
@@ -160,6 +182,9 @@ def transcribe(
     verify: Verify = None,
     start: Start = FirstCanvas.NULL,
     seed: Seed = 0,
+    max_line_width: LineWidth = None,
+    max_line_count: LineCount = None,
+    highlight_words: Highlight = False,
     trace: Trace = False,
     model: Model = DEFAULT_MODEL,
     threads: Threads = None,
@@ -187,5 +212,6 @@ def transcribe(
             decoding=DecodingOptions(steps=steps, verify=verify, start=start.value, seed=seed, trace=trace),
         )  # fmt: skip
         names = parse_formats(format)
-        sink = plan_output(inputs, names, output_dir, overwrite, report, about=settings.about())
+        cues = plan_cues(names, max_line_width, max_line_count, highlight_words)
+        sink = plan_output(inputs, names, output_dir, overwrite, report, about=settings.about(), cues=cues)
         Batch(inputs, sink, settings, report, jobs).run()

@@ -17,9 +17,10 @@ from pathlib import Path
 from diffusion_asr.errors import FormatError
 from diffusion_asr.formats import files, jsonfile, nist, seglst, subtitles, tables
 from diffusion_asr.formats.base import Format, checked
+from diffusion_asr.formats.cues import CueOptions
 from diffusion_asr.transcript import Transcript
 
-__all__ = ["FORMATS", "Format", "format_of", "parse", "read", "render", "write"]
+__all__ = ["FORMATS", "CueOptions", "Format", "format_of", "parse", "read", "render", "write"]
 
 FORMATS: dict[str, Format] = {
     form.name: form
@@ -53,12 +54,17 @@ def format_of(path: str | Path) -> str:
     return max(matches)[1]  # the longest suffix: .seglst.json before .json
 
 
-def render(transcripts: Transcript | Iterable[Transcript], format: str) -> str:  # noqa: A002 - the natural word
+def render(
+    transcripts: Transcript | Iterable[Transcript],
+    format: str,  # noqa: A002 - the natural word
+    cues: CueOptions | None = None,
+) -> str:
     """Write transcripts as text.
 
     Args:
         transcripts: One transcript, or several for a format that can hold them.
         format: A name from ``FORMATS``.
+        cues: How subtitles are cut; other formats take no notice.
 
     Raises:
         FormatError: If the format does not exist or cannot hold this content.
@@ -72,7 +78,8 @@ def render(transcripts: Transcript | Iterable[Transcript], format: str) -> str: 
             f"write one file per recording or choose one of: {able}"
         )
     # A file name that is not UTF-8 reaches us as lone surrogates, which no UTF-8 file can hold.
-    return form.render(many).encode("utf-8", errors="replace").decode("utf-8")
+    text = form.render(many) if cues is None or form.style is None else form.style(many, cues)
+    return text.encode("utf-8", errors="replace").decode("utf-8")
 
 
 def parse(text: str, format: str) -> list[Transcript]:  # noqa: A002
@@ -90,6 +97,7 @@ def write(
     path: str | Path,
     format: str | None = None,  # noqa: A002
     overwrite: bool = False,
+    cues: CueOptions | None = None,
 ) -> None:
     """Write transcripts to a file, whole or not at all.
 
@@ -98,6 +106,7 @@ def write(
         path: The file; its suffix chooses the format.
         format: A name from ``FORMATS`` that wins over the suffix.
         overwrite: Whether an existing file may be replaced.
+        cues: How subtitles are cut.
 
     Raises:
         FormatError: If the file exists, cannot be written or the format cannot hold this content.
@@ -105,7 +114,7 @@ def write(
     name = format_of(path) if format is None else format
     _lookup(name)  # a misspelt format is not a problem of the file
     try:
-        text = render(transcripts, name)
+        text = render(transcripts, name, cues)
     except FormatError as error:
         raise FormatError(f"cannot write {path}: {error}") from error
     files.write_text(Path(path), text, overwrite)

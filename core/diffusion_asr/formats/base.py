@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from diffusion_asr.errors import FormatError
-from diffusion_asr.transcript import Segment, Transcript, Word
+from diffusion_asr.formats.cues import CueOptions
+from diffusion_asr.transcript import Segment, Transcript, Word, join_lines
 
 UNKNOWN = "unknown"
 """Stands for a missing speaker or recording where a format wants a name."""
@@ -37,6 +38,7 @@ class Format:
         many: Whether one file can hold several recordings.
         render: Turns checked transcripts (exactly one unless ``many``) into text.
         parse: Turns text with plain newlines into transcripts.
+        style: For subtitles: ``render`` with wishes of how they are cut.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Format:
     many: bool
     render: Callable[[list[Transcript]], str]
     parse: Callable[[str], list[Transcript]]
+    style: Callable[[list[Transcript], CueOptions], str] | None = None
 
 
 def bad(line: int, problem: str) -> FormatError:
@@ -150,8 +153,8 @@ def _fault(part: Segment | Word) -> str | None:
 
 
 def one_line(text: str) -> str:
-    """The text with line ends, tabs and other control characters as one space; other spaces stay."""
-    return _CONTROLS.sub(" ", text).strip()
+    """The text with tabs and other control characters as one space, line ends as its script wants."""
+    return _CONTROLS.sub(" ", join_lines(text)).strip()
 
 
 def token(name: str | None) -> str:

@@ -2,55 +2,35 @@
 
 from __future__ import annotations
 
-import re
-
 from diffusion_asr.formats.base import (
-    UNKNOWN,
     Format,
     assemble,
     bad,
     millis,
-    name_from,
     one_line,
     rows,
     shown,
     span,
     time_from,
 )
+from diffusion_asr.formats.marks import mark_speakers, read_speakers
 from diffusion_asr.transcript import Segment, Transcript
 
 _COLUMNS = ("start", "end", "speaker", "language", "text")
 _NEEDED = ("start", "end", "text")  # these Whisper writes
-_MARK = re.compile(r"\[([^\[\]]+)\]: +(?=\S)")  # as WhisperX writes speakers
-_BRACKETS = str.maketrans("[]", "()")  # would end a name
 
 
 def _render_txt(transcripts: list[Transcript]) -> str:
-    """Every line gets a speaker or none does, so that a reader need not guess what is a name."""
-    lines = [(segment, one_line(segment.text)) for segment in transcripts[0].segments]
-    lines = [(segment, line) for segment, line in lines if line]
-    spoken = any(segment.speaker for segment, _ in lines)
-    if not spoken and not all(_MARK.match(line) for _, line in lines):
-        return "".join(f"{line}\n" for _, line in lines)
-    return "".join(f"[{_bracketed(segment.speaker)}]: {line}\n" for segment, line in lines)
-
-
-def _bracketed(speaker: str | None) -> str:
-    return one_line(speaker or "").translate(_BRACKETS) or UNKNOWN
+    lines = [(segment.speaker, one_line(segment.text)) for segment in transcripts[0].segments]
+    lines = [(speaker, line) for speaker, line in lines if line]
+    texts = [line for _, line in lines]
+    marks = mark_speakers([speaker for speaker, _ in lines], texts)
+    return "".join(f"{mark}{line}\n" for mark, line in zip(marks, texts, strict=True))
 
 
 def _parse_txt(text: str) -> list[Transcript]:
-    lines = [line.strip() for _, line in rows(text)]
-    marks = [_MARK.match(line) for line in lines]
-    if not all(marks):
-        return [assemble(Segment(0.0, 0.0, line) for line in lines)]
-    return [
-        assemble(
-            Segment(0.0, 0.0, line[mark.end() :], speaker=name_from(mark[1]))
-            for line, mark in zip(lines, marks, strict=True)
-            if mark
-        )
-    ]
+    lines = read_speakers([line.strip() for _, line in rows(text)])
+    return [assemble(Segment(0.0, 0.0, line, speaker=speaker) for speaker, line in lines)]
 
 
 def _render_tsv(transcripts: list[Transcript]) -> str:

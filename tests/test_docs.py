@@ -69,6 +69,19 @@ def test_the_python_of_meetings_runs_in_order(folder: Path) -> None:
     assert len({name for _, _, name in names["output"].itertracks(yield_label=True)}) == 1  # type: ignore[attr-defined]
 
 
+# --- scores and model folders ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", ["scoring", "models"])
+def test_a_page_s_examples_run_in_order(page: str) -> None:
+    pytest.importorskip("jiwer")
+    names: dict[str, object] = {}
+    for language, _, block in FENCE.findall((ROOT / f"docs/{page}.md").read_text(encoding="utf8")):
+        assert language == "python"
+        exec(compile(block, f"docs/{page}.md", "exec"), names)
+    assert names
+
+
 # --- extending ---------------------------------------------------------------------------------------------
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from diffusion_asr.errors import REINSTALL, ModelError
 from diffusion_asr.json_files import Schema, check, read_json
-from diffusion_asr.models.schema import Title
+from diffusion_asr.models.schema import SIGNED, Title
 
 FORMAT = 2
 _UNSIGNED = 1  # the format of folders whose config.json is not signed itself
@@ -47,7 +47,8 @@ def save_folder(folder: Path, config: dict[str, Any], weights: dict[str, Mapping
     for name, tensors in weights.items():
         save_file(dict(tensors), folder / f"{name}.safetensors", metadata={"format": "pt"})
     signed = {p.name: hash_file(p) for p in sorted(folder.iterdir()) if p.is_file()}
-    whole = sign_config({"format": FORMAT, **config, "sha256": signed})
+    told = {name: value for name, value in config.items() if name not in SIGNED}
+    whole = sign_config({"format": FORMAT, **told, "sha256": signed})
     temporary = folder / "config.tmp"
     temporary.write_text(json.dumps(whole, indent=1, ensure_ascii=False) + "\n", encoding="utf8")
     temporary.replace(folder / "config.json")

@@ -18,6 +18,8 @@ from transformers import GenerationConfig, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutput
 
 from diffusion_asr.audio.files import convert_to_mono
+from diffusion_asr.decoding.canvas import NULL
+from diffusion_asr.decoding.objective import compute_losses
 from diffusion_asr.models.tuned import Source, find_denoiser
 from diffusion_asr.recognizer import Recognizer
 from diffusion_asr.toolkits import translate_errors
@@ -177,41 +179,62 @@ class DiffusionASRForSpeech(PreTrainedModel):  # type: ignore[misc]
         values = read_generation_config(self.generation_config)
         return {name: value for name, value in values.items() if name not in idle}
 
+    # torch.compile would break it into many graphs, and round otherwise.
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(
         self,
         input_values: Tensor,
         attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
         lengths: Tensor | None = None,
         language: Sequence[str | None] | str | None = None,
         canvas: Tensor | None = None,
-        **_: Any,
-    ) -> CausalLMOutput:
-        """One parallel pass of the denoiser, with gradients if it has them.
+        return_dict: bool | None = None,
+    ) -> CausalLMOutput | tuple[Tensor, ...]:
+        """One parallel pass of the denoiser, with gradients if it has them; with labels, its loss.
+
+        ``diffusion_asr.models.tuned.make_trainable(model.recognizer.parts)`` gives it gradients.
 
         Args:
-            input_values: (B, samples) float32 at 16 kHz, at most 30 s.
+            input_values: (B, samples) at 16 kHz, at most 30 s.
             attention_mask: (B, samples), 0 on padding.
+            labels: (B, tokens) ids of the texts; null (0) and -100 are padding.
             lengths: (B,) samples of each clip, in place of ``attention_mask``.
             language: One for all clips or one for each, by code, name or tag; None detects it.
             canvas: (B, slots) token ids; None is all null.
+            return_dict: False returns a tuple.
 
         Returns:
-            ``logits`` (B, slots, pieces) on the inputs' device; id 0 is null.
+            ``logits`` (B, slots, pieces) on the inputs' device, id 0 is null; with labels, ``loss`` as well:
+            uniform-noise diffusion's, the mean of two denoising steps (``decoding.objective``).
 
         Raises:
             AudioError: Wrong shape, too long or not finite.
             LanguageError: Unknown language.
             ModelError: A model without a canvas denoiser.
         """
-        device = input_values.device
+        device, parts = input_values.device, self.recognizer.parts
         if lengths is None and attention_mask is not None:
             lengths = attention_mask.to(_CPU).sum(-1)
         lengths, canvas = (None if x is None else x.to(_CPU) for x in (lengths, canvas))
-        denoiser = find_denoiser(self.recognizer.parts)
-        memory = self.recognizer.encode(input_values.to(_CPU, torch.float32), lengths)
-        state = denoiser.prepare(memory, self.recognizer.choose_languages(memory, language))
-        hidden = denoiser.hidden(denoiser.null_canvas(state) if canvas is None else canvas, state)
-        return CausalLMOutput(logits=denoiser.logits(hidden).to(device))
+        denoiser = find_denoiser(parts)
+        memory = self.recognizer.encode(input_values.to(_CPU), lengths)
+        languages = self.recognizer.choose_languages(memory, language)
+        loss = None
+        with torch.autocast("cpu", enabled=False):  # core chooses its own precision
+            state = denoiser.prepare(memory, languages)
+            hidden = denoiser.hidden(denoiser.null_canvas(state) if canvas is None else canvas, state)
+            logits = denoiser.logits(hidden)
+            if labels is not None:
+                targets = [row[row > NULL] for row in labels.to(_CPU)]
+                first, second = compute_losses(denoiser, memory, languages, targets)
+                loss = ((first + second) / 2).to(device)
+        out = CausalLMOutput(loss=loss, logits=logits.to(device))
+        return out if return_dict is not False else out.to_tuple()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Go to another process as the recogniser does: by the name of the model, which is loaded again."""
+        return _make_again, (type(self), self.config, self.recognizer, self.generation_config, self.training)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> DiffusionASRForSpeech:
         """Stay on the CPU and in core's precision, whatever ``to``, ``cuda`` or ``half`` ask for.
@@ -229,6 +252,18 @@ class DiffusionASRForSpeech(PreTrainedModel):  # type: ignore[misc]
     def _state(self) -> int:
         """Changes whenever a weight of the denoiser is written to (torch counts each write)."""
         return 0 if self.denoiser is None else sum(p._version for p in self.denoiser.parameters())
+
+
+def _make_again(
+    kind: type[DiffusionASRForSpeech],
+    config: DiffusionASRConfig,
+    recognizer: Recognizer,
+    generation_config: GenerationConfig,
+    training: bool,
+) -> DiffusionASRForSpeech:
+    model = kind(config, recognizer)
+    model.generation_config = generation_config
+    return model.train(training)  # type: ignore[no-any-return]
 
 
 def _cut_padding(values: Tensor, attention_mask: Tensor | None) -> list[Any]:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import pickle
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,9 +18,12 @@ import soundfile as sf
 import torch
 
 from diffusion_asr.decoding.decoder import Decoded
+from diffusion_asr.models.tuned import make_trainable
 from diffusion_asr.transcript import Segment, Transcript, Word
+from tests.support import tiny
 from tests.support.transformers_helpers import (
     CLIPS,
+    DATA,
     ENGLISH,
     Elsewhere,
     adapter,
@@ -183,6 +190,77 @@ def test_forward_is_one_parallel_pass() -> None:
     assert torch.equal(written, canvas.canvas)
     tokenizer = shipped_pipeline().tokenizer
     assert tokenizer.decode(written, group_tokens=True) == hypothesis.text  # as from a CTC model
+
+
+def test_precision_of_the_caller_and_compilation_change_nothing() -> None:
+    model = shipped_model()
+    samples = torch.from_numpy(sf.read(ENGLISH, dtype="float32")[0])[None]
+    with torch.inference_mode():
+        logits, ids = model(samples, language="en").logits, model.generate(samples)
+        for dtype in (torch.bfloat16, torch.float16):
+            with torch.autocast("cpu", dtype):
+                assert torch.equal(model(samples, language="en").logits, logits)
+                assert torch.equal(model.generate(samples), ids)
+        compiled: Any = torch.compile(model)
+        assert torch.equal(compiled(samples, language="en").logits, logits)
+        assert torch.equal(compiled.generate(samples), ids)
+
+
+def test_a_model_goes_to_another_process_and_is_copied(tmp_path: Path) -> None:
+    asr = pickle.loads(pickle.dumps(shipped_pipeline()))
+    assert asr(ENGLISH, steps=1) == shipped_pipeline()(ENGLISH, steps=1)
+    assert not asr.model.training
+    tiny.model(tmp_path / "tiny")
+    model = adapter.DiffusionASRForSpeech.from_pretrained(tmp_path / "tiny")
+    again = copy.deepcopy(model)
+    assert again.encoder is again.recognizer.parts.encoder is not model.encoder
+
+
+def test_labels_give_a_loss_that_trains_the_denoiser(tmp_path: Path) -> None:
+    model = tiny_model(tmp_path)
+    make_trainable(model.recognizer.parts)
+    processor = adapter.DiffusionASRProcessor(
+        adapter.DiffusionASRFeatureExtractor(),
+        adapter.DiffusionASRTokenizer.from_pretrained(model.config.find_checkpoint()),
+    )
+    batch = processor(
+        [np.ones(16_000, np.float32), np.ones(8000, np.float32)],
+        text=["the ab", "ab"],
+        sampling_rate=16_000,
+        return_tensors="pt",
+    )
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.01)
+    losses = []
+    for _ in range(8):
+        torch.manual_seed(0)
+        loss = model(**batch, language="en", return_dict=False)[0]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < losses[0]
+    batch["labels"][batch["labels"] == 0] = -100  # as collators pad
+    torch.manual_seed(0)
+    assert model(**batch, language="en").loss.item() < losses[-1]
+    model.save_pretrained(tmp_path / "tuned")
+    again = adapter.DiffusionASRForSpeech.from_pretrained(tmp_path / "tuned")
+    trained = model.denoiser.null_bias.to(again.denoiser.null_bias.dtype)
+    assert torch.equal(again.denoiser.null_bias, trained)
+
+
+DOCS = DATA.parents[1] / "docs/transformers.md"
+
+
+@pytest.mark.filterwarnings("ignore:ignored")
+def test_the_examples_of_the_docs_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copyfile(ENGLISH, tmp_path / "talk.flac")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    blocks = re.findall(r"```python\n(.*?)```", DOCS.read_text(encoding="utf8"), re.DOTALL)
+    assert len(blocks) >= 3
+    for block in blocks:
+        exec(compile(block, str(DOCS), "exec"), names)
+    assert "cried" in names["text"]
 
 
 def test_without_the_toolkit_the_error_names_the_install_command() -> None:

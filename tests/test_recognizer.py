@@ -198,7 +198,9 @@ def test_wrong_options_are_refused(asr: Recognizer) -> None:
         asr.decode(memory, start="nul")
     with pytest.raises(ValueError, match="steps must be a whole number of passes, 1 or more"):
         asr.decode(memory, steps=0)
-    with pytest.raises(TypeError, match="unknown decoding options: init; there are steps, max_steps, start"):
+    with pytest.raises(
+        TypeError, match="unknown decoding options: init; there are steps, max_steps, verify, start"
+    ):
         asr.decode(memory, init="noise")
 
 

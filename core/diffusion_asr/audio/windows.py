@@ -2,7 +2,8 @@
 
 A window is a contiguous stretch of the recording: speech with the short pauses in it. Windows never overlap
 and every sample that the detector calls speech is in one, so no word is lost or doubled where they join.
-About two windows of audio are held at a time, whatever the length of the recording.
+About two windows of audio are held at a time, whatever the length of the recording. Quiet sections are
+amplified first (`audio.levels`).
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffusion_asr.audio.files import SAMPLE_RATE, Samples
+from diffusion_asr.audio.levels import level_blocks
 from diffusion_asr.audio.spans import Span, SpanFinder, VadOptions
 from diffusion_asr.audio.speech import CHUNK
 
-_PIECE = 10 * SAMPLE_RATE  # the detector gets at most this much at a time: it bounds what is held
 _SAME_PROBABILITY = 0.05  # chunks this near to the least likely speech are told apart by loudness
 
 
@@ -55,7 +56,7 @@ class Window:
 
     Attributes:
         start: Seconds from the start of the recording to the first sample.
-        samples: (samples,) float32 at 16 kHz.
+        samples: (samples,) float32 at 16 kHz, amplified where they were quiet.
     """
 
     start: float
@@ -83,7 +84,7 @@ def pack_windows(
     finder = SpanFinder(options.vad)
     packer = _Packer(limit, int(options.max_pause * SAMPLE_RATE))
 
-    for probabilities in detector.probabilities(recording.recorded(blocks)):
+    for probabilities in detector.probabilities(recording.recorded(level_blocks(blocks))):
         recording.judge(probabilities)
         complete = list(_packed(finder.push(probabilities), recording, packer, limit))
         while finder.open_since is not None and finder.now - finder.open_since > limit:
@@ -168,13 +169,11 @@ class _Recording:
         self._first_chunk = 0
 
     def recorded(self, blocks: Iterable[Samples]) -> Iterator[Samples]:
-        """Passes blocks on in small pieces and remembers them."""
+        """Passes blocks on and remembers them."""
         for block in blocks:
-            for first in range(0, len(block), _PIECE):
-                piece = block[first : first + _PIECE]
-                self._pieces.append(piece)
-                self.end += len(piece)
-                yield piece
+            self._pieces.append(block)
+            self.end += len(block)
+            yield block
 
     def judge(self, probabilities: NDArray[np.float32]) -> None:
         """Remembers the speech probabilities of the next chunks."""

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffusion_asr.audio.files import SAMPLE_RATE, Samples
+from diffusion_asr.audio.levels import level_blocks
 from diffusion_asr.audio.spans import find_speech
 from diffusion_asr.audio.speech import CHUNK
 from diffusion_asr.audio.windows import Detector
@@ -61,7 +62,11 @@ def detect_speech(tracks: Sequence[Samples], detector: Detector, stage: Stage) -
     found = []
     for n, track in enumerate(tracks):
         stage("diarization", n, len(tracks))
-        found.append(np.concatenate([np.zeros(0, np.float32), *detector.probabilities(read_track(track))]))
+        found.append(
+            np.concatenate(
+                [np.zeros(0, np.float32), *detector.probabilities(level_blocks(read_track(track)))]
+            )
+        )
     stage("diarization", len(tracks), len(tracks))
     levels = [_level(track) for track in tracks]
     voices = [np.where(_near(p >= _SPEECH), v, -np.inf) for p, v in zip(found, levels, strict=True)]

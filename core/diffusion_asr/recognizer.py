@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast, overload
 
 import numpy as np
@@ -15,11 +12,13 @@ import torch
 from torch import Tensor
 
 from diffusion_asr.acoustics.encoder import AcousticMemory, check_waveforms
+from diffusion_asr.acoustics.language import LanguagePrior
 from diffusion_asr.audio import files as audio
+from diffusion_asr.audio.intake import Intake
 from diffusion_asr.audio.samples import as_float, is_clip_list
-from diffusion_asr.audio.sources import Readable, is_readable, open_source
+from diffusion_asr.audio.sources import Readable
 from diffusion_asr.audio.speech import SpeechDetector
-from diffusion_asr.audio.windows import Detector, WindowOptions, pack_windows
+from diffusion_asr.audio.windows import Detector, Window, WindowOptions, pack_windows
 from diffusion_asr.decoding.decoder import (
     UNDETERMINED,
     Decoded,
@@ -33,15 +32,16 @@ from diffusion_asr.loading import load_model
 from diffusion_asr.models.parts import Parts
 from diffusion_asr.process_memory import trim_heap
 from diffusion_asr.segments import cut_segments
+from diffusion_asr.sharing import NAME_ONLY, Origin, exact_types
 from diffusion_asr.text.spacing import join_words
 from diffusion_asr.transcript import Segment, Transcript
 
 if TYPE_CHECKING:
     from diffusion_asr.loading import LoadOptions
 
+_PLAIN = 5.0  # seconds of speech whose language can be told
+_ENOUGH = 10.0  # seconds of other speech that tell the language of less
 Source = Readable | np.ndarray | Tensor
-os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
-"""A forked child has none of its parent's threads: torch would wait for them for ever (libgomp)."""
 
 
 class Progress(Protocol):
@@ -77,7 +77,7 @@ class Recognizer:
         """
         self.parts = parts
         self._detector = detector
-        self._origin: _Origin | None = None
+        self._origin: Origin | None = None
 
     @classmethod
     def from_pretrained(
@@ -94,19 +94,15 @@ class Recognizer:
             ToolkitMissingError: A DiffusionGemma without transformers.
         """
         made = cls(load_model(name, options))
-        made._origin = _Origin(name, options, made.parts, _changes(made.parts))
+        made._origin = Origin.of(name, options, made.parts)
         return made
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Go to another process by name: the model is loaded again there."""
-        origin = self._origin
-        if origin is None or origin.parts is not self.parts or origin.changes != _changes(self.parts):
-            raise ModelError(
-                "a recogniser goes to another process by its model's name or folder, and this one's parts "
-                "were put together or changed here: save them to a folder, and give its name to the worker"
-            )
-        name = Path(origin.name).absolute() if Path(origin.name).is_dir() else origin.name
-        return _load_again, (name, origin.options, self._detector)
+        if self._origin is None:
+            raise ModelError(f"a recogniser that was put together from parts {NAME_ONLY}")
+        name = self._origin.name_for(self.parts)
+        return _load_again, (name, self._origin.options, self._detector)
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -133,14 +129,14 @@ class Recognizer:
         if waveforms.dtype != torch.float32:
             waveforms = torch.from_numpy(as_float(waveforms)).to(waveforms.device)
         check_waveforms(waveforms, lengths)
-        with _exact(waveforms):
+        with exact_types(waveforms):
             return self.parts.encoder.encode(waveforms, lengths)
 
     def detect_language(self, memory: AcousticMemory) -> list[dict[str, float]]:
         """Probability of each language, one dictionary for each clip; empty where the model cannot tell."""
         if self.parts.language is None:
             return [{} for _ in range(len(memory))]
-        with torch.inference_mode(), _exact(memory.states):
+        with torch.inference_mode(), exact_types(memory.states):
             rows = self.parts.language(memory.spoken()).exp().tolist()
         return [dict(zip(self.parts.language.languages, row, strict=True)) for row in rows]
 
@@ -189,7 +185,7 @@ class Recognizer:
         """
         options = (options or DecodingOptions()).changed(**changes)
         languages = self.choose_languages(memory, language)
-        with _exact(memory.states):
+        with exact_types(memory.states):
             decoded = self.parts.decoder.decode(memory, languages, options)
         clips = zip(decoded, languages, memory.seconds.tolist(), strict=True)
         return [self._hypothesis(one, code, seconds) for one, code, seconds in clips]
@@ -248,7 +244,8 @@ class Recognizer:
         Args:
             source: A path; the bytes of a sound file, or a file opened in binary; samples (samples,) or
                 (channels, samples), floats or int16; or a list of these, each a recording of its own.
-            language: A code, name or tag; None or "auto" detects it for each window.
+            language: A code, name or tag; None or "auto" detects it for each
+                window, short ones in view of the others.
             options: As in ``decode``.
             sample_rate: Of ``source`` if it is samples.
             track: Of a file's audio tracks this one, from 1; None is its default.
@@ -273,39 +270,71 @@ class Recognizer:
             options = options.changed(trace=True)
         hooks = _Hooks(progress, on_hypothesis, on_window, known or {})
         if not is_clip_list(source):
-            return self._transcribe(_open(source, sample_rate, track), language, options, hooks)
+            return self._transcribe(Intake(source, sample_rate, track), language, options, hooks)
         return [
-            self._transcribe(_open(clip, sample_rate, track), language, options, hooks)
+            self._transcribe(Intake(clip, sample_rate, track), language, options, hooks)
             for clip in cast("Sequence[Source]", source)
         ]
 
     def _transcribe(
-        self,
-        opened: tuple[Iterable[np.ndarray], str | None, float],
-        language: str | None,
-        options: DecodingOptions,
-        hooks: _Hooks,
+        self, intake: Intake, language: str | None, options: DecodingOptions, hooks: _Hooks
     ) -> Transcript:
-        blocks, name, total = opened
-        clock = _Clock(blocks)
         segments: list[Segment] = []
-        for window in pack_windows(clock, self.detector, WindowOptions()):
-            found = hooks.known.get((window.start, window.end))
-            if found is None:
-                memory = self.encode(torch.from_numpy(window.samples)[None])
-                (hypothesis,) = self.decode(memory, language, options)
-                if hooks.on_hypothesis is not None:
-                    hooks.on_hypothesis(window.start, hypothesis)
-                found = cut_segments(window, hypothesis)
+        windows = pack_windows(intake, self.detector, WindowOptions())
+        for window, found in self._decoded(windows, language, options, hooks):
             if hooks.on_window is not None:
                 hooks.on_window(window.start, window.end, tuple(found))
             segments += found
+            if found:
+                intake.use(window.start, window.end)
             trim_heap()
             if hooks.progress is not None:
-                hooks.progress(window.end, max(total, window.end))
+                hooks.progress(window.end, max(intake.likely, window.end))
         if hooks.progress is not None:
-            hooks.progress(clock.seconds, clock.seconds)
-        return Transcript(tuple(segments), duration=round(clock.seconds, 3), source=name)
+            hooks.progress(intake.seconds, intake.seconds)
+        intake.tell_unused()
+        return Transcript(tuple(segments), duration=round(intake.seconds, 3), source=intake.name)
+
+    def _decoded(
+        self, windows: Iterable[Window], language: str | None, options: DecodingOptions, hooks: _Hooks
+    ) -> Iterator[tuple[Window, Sequence[Segment]]]:
+        """Each window with its segments, in order; known ones are not decoded again."""
+        for window, memory, code in self._with_languages(windows, language, hooks.known):
+            if memory is None:
+                yield window, hooks.known[window.start, window.end]
+                continue
+            (hypothesis,) = self.decode(memory, code, options)
+            if hooks.on_hypothesis is not None:
+                hooks.on_hypothesis(window.start, hypothesis)
+            yield window, cut_segments(window, hypothesis)
+
+    def _with_languages(
+        self,
+        windows: Iterable[Window],
+        language: str | None,
+        known: Mapping[tuple[float, float], Sequence[Segment]],
+    ) -> Iterator[tuple[Window, AcousticMemory | None, str | None]]:
+        """Each window with what is heard in it and its language; short ones wait until more is heard."""
+        prior = LanguagePrior(self.languages)
+        waiting: list[tuple[Window, AcousticMemory | None, dict[str, float]]] = []
+
+        def chosen(at_end: bool = False) -> Iterator[tuple[Window, AcousticMemory | None, str | None]]:
+            while waiting and (at_end or _can_tell(waiting, prior)):
+                window, memory, likely = waiting.pop(0)
+                yield window, memory, prior.choose(likely, _length(window)) if likely else language
+
+        for window in windows:
+            memory, likely = None, dict[str, float]()
+            done = known.get((window.start, window.end))
+            if done is None:
+                memory = self.encode(torch.from_numpy(window.samples)[None])
+                (likely,) = self.detect_language(memory) if language is None else ({},)
+                prior.add(likely, _length(window))
+            elif done and done[0].language:
+                prior.add({done[0].language: 1.0}, _length(window))
+            waiting.append((window, memory, likely))
+            yield from chosen()
+        yield from chosen(at_end=True)
 
     def check_language(self, language: str | None) -> str | None:
         """The model's code for a language's code, name or tag; None for None and "auto".
@@ -331,62 +360,19 @@ class _Hooks:
     known: Mapping[tuple[float, float], Sequence[Segment]]
 
 
-class _Clock:
-    """Blocks on their way through, counted."""
-
-    def __init__(self, blocks: Iterable[np.ndarray]) -> None:
-        self._blocks, self._samples = blocks, 0
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        for block in self._blocks:
-            self._samples += len(block)
-            yield block
-
-    @property
-    def seconds(self) -> float:
-        return self._samples / audio.SAMPLE_RATE
+def _length(window: Window) -> float:
+    return window.end - window.start
 
 
-def _open(
-    source: Any, sample_rate: float, track: int | None
-) -> tuple[Iterable[np.ndarray], str | None, float]:
-    """Blocks of mono 16 kHz samples, the recording's name, and its likely length in seconds."""
-    if is_readable(source):
-        given = open_source(source)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", audio.AudioWarning)  # told when the blocks are read
-            duration = audio.probe_file(given, track).duration
-        return audio.read_blocks(given, track=track), given.title, duration
-    samples = audio.convert_to_mono(source, sample_rate)
-    return [samples], None, len(samples) / audio.SAMPLE_RATE
-
-
-@dataclass(frozen=True, eq=False)
-class _Origin:
-    """Where a recogniser was loaded from, and its parts as they were then."""
-
-    name: str | os.PathLike[str]
-    options: LoadOptions | None
-    parts: Parts
-    changes: int
-
-
-def _changes(parts: Parts) -> int:
-    """How often the weights were written to: torch counts it."""
-    weights = (tensor for module in parts.modules for tensor in module.parameters())
-    return sum(tensor._version for tensor in weights if not tensor.is_inference())
+def _can_tell(
+    waiting: Sequence[tuple[Window, AcousticMemory | None, dict[str, float]]], prior: LanguagePrior
+) -> bool:
+    """Whether the first of these need not wait: its language is given or plain, or enough is heard."""
+    window, _, likely = waiting[0]
+    return not likely or _length(window) >= _PLAIN or prior.heard - _length(window) >= _ENOUGH
 
 
 def _load_again(name: Any, options: Any, detector: Detector | None) -> Recognizer:
     made = Recognizer.from_pretrained(name, options)
     made._detector = detector
     return made
-
-
-@contextmanager
-def _exact(tensor: Tensor) -> Iterator[None]:
-    """In the model's own types: somebody's autocast around a call would mix others in."""
-    with ExitStack() as stack:
-        for kind in {"cpu", tensor.device.type}:
-            stack.enter_context(torch.autocast(kind, enabled=False))
-        yield

@@ -66,7 +66,7 @@ def _amplified(section: Samples, before: float, gain: float, following: float) -
     if ramp:
         gains[:ramp] = np.geomspace(min(before, gain), gain, ramp)
         gains[-ramp:] = np.geomspace(gain, min(following, gain), ramp)
-    return np.clip(section * gains, -1.0, 1.0)
+    return np.asarray(np.clip(section * gains, -1.0, 1.0), np.float32)
 
 
 def _sections(blocks: Iterable[Samples]) -> Iterator[Samples]:

@@ -17,7 +17,7 @@ from diffusion_asr.audio.sources import is_readable, open_source
 _SILENT = -75.0  # dB below full scale: nothing to hear
 _AUDIBLE = 20.0  # dB: what is this much softer than the recording's loud parts is its background
 _MUCH = 1 / 3  # of what is audible
-_LONG = 5.0  # seconds of it that are worth a note; one where nothing at all was used
+_LONG = 5.0  # seconds of it that are worth a note
 
 
 class Intake:
@@ -74,13 +74,13 @@ class Intake:
         for start, end in self._used:
             unused[int(start * SAMPLE_RATE / FRAME) : int(np.ceil(end * SAMPLE_RATE / FRAME))] = False
         heard, lost = (float(flags.sum()) * FRAME / SAMPLE_RATE for flags in (audible, unused))
-        if lost < (_LONG if self._used else 1.0) or lost < _MUCH * heard:
+        if lost < max(_LONG, _MUCH * heard):
             return
         first = float(unused.argmax()) * FRAME / SAMPLE_RATE
         name = self.name or "the recording"
         warn(
             f"{name}: {lost:.0f} s of {heard:.0f} s that are not silent gave no words, "
-            f"from {first:.1f} s on: music or noise, or speech that was not recognised as such"
+            f"from {first:.1f} s on: music or noise, or speech that was not found"
         )
 
     def _measure(self, block: Samples) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from diffusion_asr import formats
 from diffusion_asr.errors import ModelError
 from diffusion_asr.recognizer import Recognizer
 from tests.support import cli_helpers
-from tests.support.cli_helpers import Fake, run
+from tests.support.cli_helpers import FAKE_PROGRAM, Fake, process, run
 
 fake, files = cli_helpers.fake, cli_helpers.files
 
@@ -88,6 +90,17 @@ def test_a_missing_file_needs_no_model(fake: Fake, files: Callable[..., list[str
     assert result.stderr == "error: missing.wav: there is no such file: check the path\n"
 
 
+def test_a_failure_of_any_kind_is_one_file_s(fake: Fake, files: Callable[..., list[str]]) -> None:
+    long = "录" * 81 + "z.wav"  # 248 bytes: with .seglst.json it is too long
+    names = files("bug.wav", long, "de.wav")
+    result = run("transcribe", *names, "x" * 300, "-f", "txt,seglst", "-o", "out")
+    assert result.exit_code == 1
+    assert {path.name for path in Path("out").iterdir()} == {"de.txt", "de.seglst.json"}
+    assert "error: bug.wav: unexpected RuntimeError: a tensor is too large" in result.stderr
+    assert result.stderr.count("ile name too long") == 2
+    assert run("transcribe", long, "-f", "txt", "-o", "out").exit_code == 0
+
+
 def test_no_model(files: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> None:
         raise ModelError(f"no model {name!r}: not a folder")
@@ -119,3 +132,63 @@ def test_interrupted_while_loading(files: Callable[..., list[str]], monkeypatch:
     result = run("transcribe", *files("de.wav"))
     assert result.exit_code == 130
     assert result.stderr == "interrupted: 0 of 1 files done\n"
+
+
+# --- as it comes -------------------------------------------------------------------------------
+
+
+def test_text_is_written_window_by_window(fake: Fake, files: Callable[..., list[str]]) -> None:
+    result = run("transcribe", *files("window.wav"))
+    assert (result.exit_code, result.stdout) == (0, "one.\ntwo.\n")
+    result = run("transcribe", *files("broken-window.wav", "de.wav"))
+    assert result.exit_code == 1
+    assert result.stdout == "==> broken-window.wav <==\none.\n\n==> de.wav <==\nguten Tag\n"
+
+
+@pytest.mark.parametrize(
+    ("form", "kept"), [("txt", "one.\n"), ("srt", "1\n00:00:00,000 --> 00:00:01,000\none.\n")]
+)
+def test_ctrl_c_keeps_what_is_done(form: str, kept: str, fake: Fake, files: Callable[..., list[str]]) -> None:
+    result = run("transcribe", *files("interrupt-window.wav"), "--format", form)
+    assert (result.exit_code, result.stdout) == (130, kept)
+
+
+# --- after a kill ------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kills with SIGKILL")
+def test_the_same_command_goes_on_after_a_kill(fake: Fake, files: Callable[..., list[str]]) -> None:
+    command = ("transcribe", *files("de.wav", "killed-window.wav", "zh.wav"), "-f", "txt,json", "-o", "out")
+    with process(*command, code=FAKE_PROGRAM) as child:
+        child.communicate()
+    assert child.returncode == -signal.SIGKILL
+    assert sorted(path.name for path in Path("out").glob("[!.]*")) == ["de.json", "de.txt"]
+    before = Path("out/de.json").read_bytes()
+    result = run(*command)
+    assert result.exit_code == 0, result.stderr
+    assert "de.wav: was done before" in result.stderr
+    assert "going on with a run that had come to 1 s" in result.stderr
+    assert [call["source"].stem for call in fake.calls] == ["killed-window", "zh"]
+    assert Path("out/de.json").read_bytes() == before
+    assert Path("out/killed-window.txt").read_text(encoding="utf8") == "one.\ntwo.\n"
+    assert sorted(path.name for path in Path("out").iterdir()) == [
+        "de.json", "de.txt", "killed-window.json", "killed-window.txt", "zh.json", "zh.txt",
+    ]  # fmt: skip
+    assert run(*command).exit_code == 2  # the run is over: now they are anybody's
+
+
+def test_another_command_does_not_go_on(fake: Fake, files: Callable[..., list[str]]) -> None:
+    command = ("transcribe", *files("de.wav", "interrupt-window.wav"), "-o", "out")
+    assert run(*command).exit_code == 130
+    for change in (["--language", "de"], ["--steps", "1"], ["--format", "txt,srt"]):
+        refused = run(*command, *change)
+        assert refused.exit_code == 2
+        assert "out/de.txt exists already" in refused.stderr
+    assert run(*command).exit_code == 130
+    assert list(fake.calls[-1]["known"]) == [(0.0, 1.0)]
+    assert run(*command, "--no-resume", "--overwrite").exit_code == 130
+    assert fake.calls[-1]["known"] == {}
+    assert run(*command).exit_code == 130
+    Path("out/de.txt").write_text("corrected by hand")
+    assert run(*command).exit_code == 2
+    assert Path("out/de.txt").read_text() == "corrected by hand"

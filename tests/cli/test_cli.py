@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -144,6 +145,14 @@ def test_several_files_are_one_json(fake: Fake, files: Callable[..., list[str]])
     result = run("transcribe", *files("de.wav", "bad.wav", "zh.wav"), "--format", "JSON")
     assert result.exit_code == 1
     assert [t.text for t in formats.parse(result.stdout, "json")] == ["guten Tag", "你好"]
+
+
+def test_json_names_the_model_and_the_speed(fake: Fake, files: Callable[..., list[str]]) -> None:
+    (first,) = json.loads(run("transcribe", *files("de.wav"), "-f", "json").stdout)["transcripts"]
+    assert (first["source"], first["duration"], first["language"]) == ("de.wav", 2.0, "de")
+    assert first["model"] == "fake 1"
+    assert first["processing_seconds"] >= 0
+    assert first["speed"] > 0
 
 
 def test_options_arrive(fake: Fake, files: Callable[..., list[str]]) -> None:

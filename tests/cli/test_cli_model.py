@@ -83,6 +83,44 @@ def test_speech_through_a_real_recogniser(tiny: Path, tmp_path: Path) -> None:
     assert "pass  2  parallel  accepted" in result.stderr
 
 
+def test_a_page_through_a_real_recogniser(tiny: Path, tmp_path: Path) -> None:
+    speech = real_speech(5.0)
+    if len(speech) == 0:
+        pytest.skip("no speech here")
+    clip, page = write(tmp_path / "clip.wav", speech[:, None], 16_000), tmp_path / "clip.html"
+    arguments = ["transcribe", str(clip), "--model", str(tiny), "--steps", "2", "--report", str(page)]
+    result = run(*arguments)
+    assert result.exit_code == 0, result.stderr
+    assert f"{clip} -> {page}" in result.stderr
+    text = page.read_text(encoding="utf8")
+    assert '"numbers":[0,1' in text  # the passes can be replayed
+    assert run(*arguments).exit_code == 2  # it exists
+    assert run(*arguments, "--overwrite").exit_code == 0
+
+
+def test_several_files_at_a_time(tiny: Path, tmp_path: Path) -> None:
+    speech = real_speech(5.0)
+    if len(speech) == 0:
+        pytest.skip("no speech here")
+    clips = [str(write(tmp_path / f"{n}.wav", speech[n * 9000 :, None], 16_000)) for n in range(3)]
+    (tmp_path / "bad.wav").write_bytes(b"no sound")
+    arguments = [
+        "transcribe",
+        clips[0],
+        str(tmp_path / "bad.wav"),
+        *clips[1:],
+        "--model",
+        str(tiny),
+        "--steps",
+        "1",
+    ]
+    alone, together = run(*arguments), run(*arguments, "--jobs", "2")
+    assert alone.exit_code == together.exit_code == 1
+    assert together.stdout == alone.stdout
+    assert together.stdout.count("==>") == 3
+    assert "bad.wav" in together.stderr
+
+
 @pytest.mark.skipif(not (EMBEDDED / "config.json").is_file() or not CLIPS, reason="no embedded model or clip")
 def test_the_embedded_model(tmp_path: Path) -> None:
     result = run("transcribe", str(CLIPS[0]), "--format", "txt,json", "--output-dir", str(tmp_path))

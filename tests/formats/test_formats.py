@@ -307,6 +307,18 @@ def test_golden_json() -> None:
     assert parse(text, "json") == [TALK]
 
 
+def test_json_tells_first_what_the_text_is_and_how_it_was_made() -> None:
+    made = {"model": "canvas-base 6", "processing_seconds": "2.5", "speed": "0.5x", "other": "1.0"}
+    spoken = replace(TALK, metadata=made)
+    (first,) = json.loads(render(spoken, "json"))["transcripts"]
+    told = {name: value for name, value in first.items() if name != "segments"}
+    assert told == {
+        "source": "/data/my talk.wav", "duration": 360002.0, "language": "en", "model": "canvas-base 6",
+        "processing_seconds": 2.5, "metadata": {"speed": "0.5x", "other": "1.0"},
+    }  # fmt: skip
+    assert parse(render(spoken, "json"), "json") == [spoken]
+
+
 def test_ctm_joins_mandarin_without_spaces_and_shares_time_in_a_word_with_a_space() -> None:
     (found,) = parse(GOLDEN["ctm"], "ctm")
     assert found.text == "Hello there. नमस्ते दुनिया 你好，世界"

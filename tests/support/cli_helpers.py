@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import warnings
@@ -68,8 +69,12 @@ class Fake:
             raise AudioError(f"{source.absolute()}: is damaged: copy it again")
         if "unplugged" in name:
             raise OSError(5, "Input/output error", str(source))
+        if "window" in name:
+            return self._by_windows(name, options)
         if "interrupt" in name:
             raise KeyboardInterrupt
+        if "bug" in name:
+            raise RuntimeError("a tensor\nis too large")
         if "short" in name:
             for _ in range(2):
                 warnings.warn(f"{source}: breaks off\nafter 1 s", AudioWarning, stacklevel=1)
@@ -81,6 +86,19 @@ class Fake:
         words = (Word(text, 0.0, 1.0, 0.5),)
         segments = (Segment(0.0, 1.0, text, words, "de"),) if text else ()
         return Transcript(segments, duration=2.0, source=str(source))
+
+    def _by_windows(self, name: str, options: dict[str, Any]) -> Transcript:
+        """Two windows; what comes between them the name says."""
+        parts = [Segment(0.0, 1.0, "one.", (Word("one.", 0.0, 1.0),)), Segment(1.0, 2.0, "two.")]
+        options["on_window"](0.0, 1.0, (parts[0],))
+        if "interrupt" in name:
+            raise KeyboardInterrupt
+        if "broken" in name:
+            raise AudioError("breaks off")
+        if "killed" in name and (0.0, 1.0) not in options["known"]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        options["on_window"](1.0, 2.0, (parts[1],))
+        return Transcript(tuple(parts), duration=2.0)
 
 
 def hypothesis() -> Hypothesis:

@@ -141,8 +141,8 @@ class Listener:
         return {
             **transcript.metadata,
             "model": self.model,
-            "processing_seconds": f"{seconds:.3f}",
-            "speed": f"{transcript.duration / max(seconds, 1e-3):.2f}",
+            "processing_seconds": repr(round(seconds, 3)),
+            "speed": repr(round(transcript.duration / max(seconds, 1e-3), 2)),
         }
 
     @property

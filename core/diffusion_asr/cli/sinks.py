@@ -166,16 +166,20 @@ class FolderSink:
             done = state.written(sound)
             state.record_outputs(sound, texts | ({} if self.page is None else {self.page: None}))
         for target, text in texts.items():
-            if target.absolute() not in done:
-                write_text(target, text, self.overwrite)
+            write_text(target, text, self.overwrite or target.absolute() in done)
         return ", ".join(str(target) for target in targets.values())
 
     def keep(self, one: Input, transcript: Transcript) -> None:
         """See ``Sink.keep``: the journal has it."""
 
     def make_folder(self, one: Input) -> None:
-        """Make the folder for an input's files and state."""
+        """Make the folder for an input's files and state.
+
+        Raises:
+            OSError: The system does not take their names.
+        """
         for target in self.targets[one].values():
+            target.exists()  # a name that is too long is an error here, before the work
             target.parent.mkdir(parents=True, exist_ok=True)
 
     def is_done(self, one: Input, sound: Path) -> bool:

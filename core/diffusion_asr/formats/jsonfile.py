@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from diffusion_asr.errors import FormatError
-from diffusion_asr.formats.base import Format
+from diffusion_asr.formats.base import Format, is_time
 from diffusion_asr.formats.jsonvalues import Node, dump_json, load_json
 from diffusion_asr.transcript import Segment, Transcript, Word
 
 SCHEMA_VERSION = 1
 """Grows when an older reader would misunderstand the file; new keys alone do not need that."""
+_MODEL = "model"
+_NUMBERS = ("processing_seconds", "speed")
+"""Keys of a transcript's metadata that its reader finds first: what wrote it, and how fast."""
 
 
 def _render(transcripts: list[Transcript]) -> str:
@@ -20,12 +23,26 @@ def _render(transcripts: list[Transcript]) -> str:
 
 
 def _transcript_object(transcript: Transcript) -> dict[str, Any]:
+    making = {name: _lifted(name, text) for name, text in transcript.metadata.items()}
     return {
         "source": transcript.source,
         "duration": float(transcript.duration),  # float() also takes numpy's numbers
-        "metadata": transcript.metadata,
+        "language": transcript.language,
+        **{name: value for name, value in making.items() if value is not None},
+        "metadata": {name: text for name, text in transcript.metadata.items() if making[name] is None},
         "segments": [_segment_object(segment) for segment in transcript.segments],
     }
+
+
+def _lifted(name: str, text: str) -> str | float | None:
+    """What stands beside the duration, as text or number; None if it stays in the metadata."""
+    if name == _MODEL:
+        return text
+    try:
+        number = float(text) if name in _NUMBERS else None
+    except ValueError:
+        return None
+    return number if number is not None and is_time(number) and repr(number) == text else None
 
 
 def _segment_object(segment: Segment) -> dict[str, Any]:
@@ -66,11 +83,14 @@ def _parse(text: str) -> list[Transcript]:
 
 def _transcript(node: Node) -> Transcript:
     metadata = node.at("metadata") if node.has("metadata") else Node({}, "")
+    making = {name: repr(node.at(name).seconds()) for name in _NUMBERS if node.has(name)}
+    if node.has(_MODEL):
+        making[_MODEL] = node.at(_MODEL).text()
     return Transcript(
         segments=tuple(_segment(each) for each in node.at("segments").each()),
         duration=node.at("duration").seconds(),
         source=node.at("source").optional_text(),
-        metadata={key: metadata.at(key).text() for key in metadata.keys()},  # noqa: SIM118 - no dict
+        metadata=making | {key: metadata.at(key).text() for key in metadata.keys()},  # noqa: SIM118 - no dict
     )
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import soundfile as sf
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -18,6 +17,7 @@ from diffusion_asr_nemo.prompts import SLOTS, Prompt, read_prompt
 
 Channels = int | str | Iterable[int] | None
 _ROUNDING = 0.05  # seconds by which a manifest's duration may miss the file's
+_NOTHING = np.zeros(0, np.float32)
 
 
 @dataclass  # NeMo rebuilds it field by field when it moves a batch to a device
@@ -93,14 +93,10 @@ def samples_of(clip: Clip, channels: Channels = None) -> np.ndarray:
     Raises:
         AudioError: Unreadable, no such channel, or ``offset`` beyond the end.
     """
-    if isinstance(clip.source, Packed):
-        samples = audio.convert_to_mono(*_unpacked(clip.source, channels))
-    elif isinstance(clip.source, str) and channels in (None, "average"):
-        samples = audio.read_audio(clip.source)
-    elif isinstance(clip.source, str):
-        audio.probe_file(clip.source)  # refuses with core's message what is no sound
-        sound, rate = sf.read(clip.source, dtype="float32", always_2d=True)
-        samples = audio.convert_to_mono(_selected(sound.T, channels), rate)
+    if isinstance(clip.source, str):
+        samples = _read(clip.source, channels)
+    elif isinstance(clip.source, Packed):
+        samples = _unpacked(clip.source, channels)
     else:
         samples = audio.convert_to_mono(_selected(_channels_first(clip.source), channels))
     first = round(clip.offset * audio.SAMPLE_RATE)
@@ -111,12 +107,21 @@ def samples_of(clip: Clip, channels: Channels = None) -> np.ndarray:
     return samples[first:last]
 
 
-def _unpacked(packed: Packed, channels: Channels) -> tuple[Any, int]:
+def _read(source: str | bytes, channels: Channels) -> np.ndarray:
+    """The mean of some channels of a file."""
+    if channels in (None, "average"):
+        return audio.read_audio(source)
+    wanted = _numbers(channels, audio.probe_file(source).channels)
+    parts = [np.concatenate(list(audio.read_blocks(source, channel=n)) or [_NOTHING]) for n in wanted]
+    return np.asarray(np.mean(parts, axis=0, dtype=np.float32))
+
+
+def _unpacked(packed: Packed, channels: Channels) -> np.ndarray:
+    data = packed.read()
     try:
-        sound, rate = sf.read(packed.open(), dtype="float32", always_2d=True)
-    except sf.LibsndfileError as error:
-        raise AudioError(f"{packed}: no readable sound ({error})") from error
-    return _selected(sound.T, channels), rate
+        return _read(data, channels)
+    except AudioError as error:
+        raise AudioError(f"{packed}: {error}") from error
 
 
 def _channels_first(sound: Any) -> Any:
@@ -128,9 +133,14 @@ def _selected(sound: Any, channels: Channels) -> Any:
     """Some channels of (channels, samples); mono is taken as it is."""
     if channels in (None, "average") or sound.ndim == 1:
         return sound
+    return sound[_numbers(channels, len(sound))]
+
+
+def _numbers(channels: Channels, count: int) -> list[int]:
+    """Which of ``count`` channels ``channel_selector`` means."""
     if isinstance(channels, str) or channels is None:
         raise AudioError(f"channel_selector must be a number, a list of them or 'average', not {channels!r}")
     wanted = [channels] if isinstance(channels, int) else list(channels)
-    if not wanted or not all(0 <= n < len(sound) for n in wanted):
-        raise AudioError(f"channel_selector {wanted}: the recording has channels 0 to {len(sound) - 1}")
-    return sound[wanted]
+    if not wanted or not all(0 <= n < count for n in wanted):
+        raise AudioError(f"channel_selector {wanted}: the recording has channels 0 to {count - 1}")
+    return wanted

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import tarfile
 from collections.abc import Iterable, Mapping, Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +81,7 @@ class Packed:
     def __str__(self) -> str:
         return f"{self.archive}:{self.name}"
 
-    def open(self) -> BytesIO:
+    def read(self) -> bytes:
         """The file's bytes.
 
         Raises:
@@ -96,7 +95,7 @@ class Packed:
             raise AudioError(f"{self}: {error}") from error
         if len(data) < self.size:
             raise AudioError(f"{self}: the archive is cut short")
-        return BytesIO(data)
+        return data
 
 
 def _members(archives: Sequence[str]) -> dict[str, Packed]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from typing import ParamSpec, TypeVar
 
 import torch
@@ -25,8 +26,18 @@ R = TypeVar("R")
 
 def in_core_precision(function: Callable[P, R]) -> Callable[P, R]:
     """Keep ``amp=True`` and ``trainer.precision`` out of core, which chooses its own precision."""
-    decorated: Callable[P, R] = torch.autocast("cpu", enabled=False)(function)
-    return decorated
+
+    @wraps(function)
+    def undisturbed(*args: P.args, **kwargs: P.kwargs) -> R:
+        given = torch.get_default_dtype()  # Lightning's "16-true" changes what torch makes
+        torch.set_default_dtype(torch.float32)
+        try:
+            with torch.autocast("cpu", enabled=False):
+                return function(*args, **kwargs)
+        finally:
+            torch.set_default_dtype(given)
+
+    return undisturbed
 
 
 class RecognitionError(NeMoBaseException, DiffusionASRError, ValueError):  # type: ignore[misc]

@@ -65,7 +65,6 @@ class DiffusionTranscription(ASRTranscriptionMixin):  # type: ignore[misc]
         return CanvasDecoding(self.cfg.decoding, self.tokenizer)
 
     @torch.inference_mode()
-    @in_core_precision
     def transcribe(self, audio: Any, *args: Any, override_config: Any = None, **options: Any) -> Any:
         """See ``TranscriptionMixin.transcribe``.
 
@@ -150,6 +149,7 @@ class DiffusionTranscription(ASRTranscriptionMixin):  # type: ignore[misc]
         spell = self.recognizer.parts.vocabulary.encode
         return [piece for s in transcript.segments for piece in spell(s.text, s.language or "en")]
 
+    @in_core_precision
     def _recognise(self, clip: Clip, trcfg: Any) -> tuple[Transcript, Prompt]:
         channels = getattr(trcfg, "channel_selector", None)
         source = clip.source if whole_file(clip, channels) else samples_of(clip, channels)

@@ -133,6 +133,8 @@ def test_stereo_at_48_khz(nemo_model: Any, core: Recognizer, tmp_path: Path) -> 
     texts = [nemo_model.transcribe(str(path), channel_selector=n, verbose=False)[0].text for n in (0, 1)]
     assert texts[0]
     assert texts[1] == ""
+    both = nemo_model.transcribe(str(path), channel_selector=[0, 1], timestamps=True, verbose=False)[0]
+    assert_same(both, core.transcribe(path))
     with pytest.raises(RecognitionError, match="channels 0 to 1"):
         nemo_model.transcribe(str(path), channel_selector=2, verbose=False)
 
@@ -161,8 +163,12 @@ def test_precision_and_place_do_not_change_the_words(
     model.half().cuda().to(kind).to("meta").double()  # as scripts do where there is an accelerator
     assert {name: value.dtype for name, value in model.state_dict().items()} == weights
     assert {p.device.type for p in model.parameters()} == {model.device.type} == {"cpu"}
-    with torch.autocast("cpu", dtype=kind):  # amp=True
-        found = model.transcribe([str(c) for c in CLIPS[-2:]], timestamps=True, verbose=False)
+    torch.set_default_dtype(kind)  # trainer.precision=16-true
+    try:
+        with torch.autocast("cpu", dtype=kind):  # amp=True
+            found = model.transcribe([str(c) for c in CLIPS[-2:]], timestamps=True, verbose=False)
+    finally:
+        torch.set_default_dtype(torch.float32)
     for clip, hypothesis in zip(CLIPS[-2:], found, strict=True):
         assert_same(hypothesis, core.transcribe(clip))
 

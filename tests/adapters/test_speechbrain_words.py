@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -186,3 +187,14 @@ def test_an_exported_folder_is_a_source(core: Recognizer, wave: torch.Tensor, tm
     (tmp_path / "tuned/denoiser.safetensors").write_bytes(b"x")
     with pytest.raises(adapter.RecognitionError, match="corrupt"):
         adapter.DiffusionASR.from_hparams(source=tmp_path / "tuned", savedir=tmp_path / "broken")
+
+
+def test_the_readmes_python_runs(wave: torch.Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (DATA.parents[1] / "recipes/speechbrain/README.md").read_text(encoding="utf8")
+    (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    sf.write("talk.wav", wave[0].numpy(), RATE)
+    names: dict[str, Any] = {"wavs": wave, "wav_lens": torch.ones(1)}
+    exec(compile(block, "recipes/speechbrain/README.md", "exec"), names)
+    assert names["words"] == [names["asr"].tokenizer.decode(names["hyps"][0])] != [""]
+    assert max(names["probabilities"][0], key=names["probabilities"][0].get) == "en"

@@ -9,6 +9,7 @@ That control stays. Whoever wants such a script to take our models says so, by `
 from __future__ import annotations
 
 import os
+import re
 import runpy
 import sys
 import tarfile
@@ -16,7 +17,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from nemo.collections.asr.models.asr_model import ASRModel
 
 from diffusion_asr.models.folder import EMBEDDED
@@ -25,6 +25,7 @@ from diffusion_asr_nemo.model import DiffusionASRModel
 from diffusion_asr_nemo.toolkit import RecognitionError
 
 _TARGET = f"{DiffusionASRModel.__module__}.{DiffusionASRModel.__qualname__}"
+_MOST_BYTES = 1 << 20  # of a configuration that is looked at
 _restore, _fetch = ASRModel.restore_from.__func__, ASRModel.from_pretrained.__func__
 
 
@@ -57,10 +58,13 @@ def is_ours(path: str | os.PathLike[str]) -> bool:
         with tarfile.open(path, "r:") as tar:
             tar.getmember(f"./{FOLDER}/config.json")
             config = tar.extractfile("./model_config.yaml")
-            section = None if config is None else yaml.safe_load(config.read())
-    except (OSError, KeyError, tarfile.TarError, yaml.YAMLError):
+            text = b"" if config is None else config.read(_MOST_BYTES)
+    except (OSError, KeyError, tarfile.TarError):
         return False
-    return isinstance(section, dict) and section.get("target") == _TARGET
+    return (
+        re.search(rf"^target: {re.escape(_TARGET)}$", text.decode("utf8", "replace"), re.MULTILINE)
+        is not None
+    )
 
 
 def run_script(script: Path, arguments: Sequence[str]) -> None:

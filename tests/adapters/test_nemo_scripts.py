@@ -145,11 +145,24 @@ def test_nemos_script_fine_tunes(nemo_archive: Path, core: Recognizer, tmp_path:
     assert tuned.transcribe(str(english[0]), source_lang="en", verbose=False)[0].text
 
 
-STUBS = {  # of what the leaderboard's script would fetch from a hub, or what only normalises numbers
-    "evaluate.py": "import jiwer\n\n\nclass Metric:\n    compute = staticmethod(jiwer.wer)\n\n\n"
-    "def load(name):\n    return Metric()\n",
-    "num2words.py": "def num2words(number, lang='en'):\n    return str(number)\n",
-}
+METRIC = """
+import jiwer
+
+
+class Metric:
+    def compute(self, references, predictions):
+        return jiwer.wer(references, predictions)
+
+
+def load(name):
+    return Metric()
+"""
+NUMBERS = """
+def num2words(number, lang="en"):
+    return str(number)
+"""
+# Of what the leaderboard's script would fetch from a hub, or what only normalises numbers.
+STUBS = {"evaluate.py": METRIC, "num2words.py": NUMBERS}
 
 
 @pytest.mark.timeout(900)

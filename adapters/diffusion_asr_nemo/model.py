@@ -257,7 +257,11 @@ class DiffusionASRModel(DiffusionTranscription, DiffusionTraining, ASRModel):  #
         return torch.device("cpu")
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Any:
-        """What ``to``, ``cuda`` and ``half`` do with a module: nothing, it stays where core computes."""
+        """What ``to`` and ``half`` do with a module: nothing, it stays where core computes."""
+        return self
+
+    def cuda(self, device: Any = None) -> Any:
+        """Likewise; Lightning would look for the accelerator first."""
         return self
 
 

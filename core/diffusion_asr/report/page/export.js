@@ -14,9 +14,8 @@ const files = {
     setTimeout(() => URL.revokeObjectURL(address), 60000);
   },
   txt() {
-    const lines = [];
-    for (const part of this.segments()) lines.push(`${this.marked(part.who, (name) => `[${name.replace(/\[/g, "(").replace(/\]/g, ")")}]: `)}${part.text}\n`);
-    return lines.join("");
+    const segments = [...this.segments()], marks = this.marks(segments.map(({ who, text }) => [who, text]));
+    return segments.map(({ text }, n) => `${marks[n]}${text}\n`).join("");
   },
   srt() {
     const point = (seconds) => {
@@ -24,8 +23,9 @@ const files = {
       const whole = Math.floor(all / 1000), rest = String(all % 1000).padStart(3, "0");
       return `${two(Math.floor(whole / 3600))}:${two(Math.floor(whole / 60) % 60)}:${two(whole % 60)},${rest}`;
     };
-    const cue = ([start, end, who, text], n) =>
-      `${n + 1}\n${point(start)} --> ${point(end)}\n${this.marked(who, (name) => `${name.replace(/: /g, " - ")}: `)}${text.replace(/--+>/g, "->")}\n`;
+    const marks = this.marks(data.cues.map(([, , who, text]) => [who, text]));
+    const cue = ([start, end, , text], n) =>
+      `${n + 1}\n${point(start)} --> ${point(end)}\n${marks[n]}${text.replace(/--+>/g, "->")}\n`;
     return data.cues.map(cue).join("\n");
   },
   json() {
@@ -49,9 +49,11 @@ const files = {
   person(who) {
     return who < 0 ? null : people.name(who);
   },
-  /** What stands before a text to say whose it is: everywhere, or nowhere if nobody is known at all. */
-  marked(who, mark) {
-    return data.speakers.length ? mark(this.person(who) ?? "unknown") : "";
+  /** What stands before each text to say whose it is: for all of them, or for none; see formats/marks.py. */
+  marks(texts) {
+    const needless = texts.every(([who]) => who < 0) && !texts.every(([, text]) => /^\[[^[\]]+\]: +\S/.test(text));
+    const name = (who) => (this.person(who) ?? "unknown").replace(/\[/g, "(").replace(/\]/g, ")");
+    return texts.map(([who]) => (needless ? "" : `[${name(who)}]: `));
   },
   /** The segments as they were found; a block on the page holds several. */
   *segments() {

@@ -45,7 +45,7 @@ def test_what_is_piped_in(fake: Fake, files: Callable[..., list[str]]) -> None:
     files()
     piped = CliRunner().invoke(app, ["transcribe", "-", "-f", "txt,json", "-o", "out"], input=b"sound")
     assert piped.exit_code == 0, piped.stderr
-    assert Path("out/stdin.txt").read_text(encoding="utf8") == "this is stdin\n"
+    assert Path("out/stdin.txt").read_text(encoding="utf8").startswith("this is ")
     assert '"source": "stdin"' in Path("out/stdin.json").read_text(encoding="utf8")
     assert not fake.calls[0]["source"].exists()  # the copy is gone
 

@@ -96,6 +96,14 @@ def test_the_same_file_given_twice_is_done_once(fake: Fake, files: Callable[...,
 
 
 @pytest.mark.skipif(os.name != "posix", reason="closes streams as shells of POSIX do")
+@pytest.mark.parametrize("command", ["info", "adapters"])
+def test_a_closed_stdout_is_no_success(command: str) -> None:
+    child = process(command, preexec_fn=lambda: os.close(1))
+    _, err = child.communicate()
+    assert (child.returncode, err) == (1, b"error: cannot write to stdout: it is closed\n")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="closes streams as shells of POSIX do")
 def test_a_closed_stdout_is_told_before_the_work(files: Callable[..., list[str]]) -> None:
     child = process("transcribe", *files("de.wav"), code=FAKE_PROGRAM, preexec_fn=lambda: os.close(1))
     _, err = child.communicate()

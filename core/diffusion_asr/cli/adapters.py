@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from diffusion_asr.cli.report import expected_errors
 from diffusion_asr.cli.sinks import emit
 from diffusion_asr.toolkits import Adapter
 from diffusion_asr.toolkits import list_adapters as installed
@@ -15,12 +16,15 @@ def adapters() -> None:
     [bold]Examples[/bold]
     diffusion-asr adapters
     """
-    found = installed()
-    rows = [_HEAD, *(_row(adapter) for adapter in found)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-    missing = [f"{a.name} is not installed: {a.install_command}" for a in found if a.version is None]
-    emit("".join(line.rstrip() + "\n" for line in [*lines, *missing]))
+    with expected_errors():
+        found = installed()
+        rows = [_HEAD, *(_row(adapter) for adapter in found)]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows
+        ]
+        missing = [f"{a.name} is not installed: {a.install_command}" for a in found if a.version is None]
+        emit("".join(line.rstrip() + "\n" for line in [*lines, *missing]))
 
 
 def _row(adapter: Adapter) -> tuple[str, ...]:

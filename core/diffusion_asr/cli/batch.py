@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import tempfile
@@ -213,9 +214,23 @@ def _spooled(inputs: Sequence[Input]) -> Iterator[dict[Input, Path]]:
         sounds = {one: one.path for one in inputs}
         for one in inputs:
             if one.is_stdin:
-                folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="diffusion-asr-"))
-                interrupts.cleanups.append(partial(shutil.rmtree, folder, ignore_errors=True))
-                sounds[one] = Path(folder, one.stem)
-                with sounds[one].open("xb") as file:
-                    shutil.copyfileobj(sys.stdin.buffer, file)
+                sounds[one] = stack.enter_context(_copy_stdin())
         yield sounds
+
+
+@contextmanager
+def _copy_stdin() -> Iterator[Path]:
+    """A copy of what is piped in; on Linux in a file without a name, which no kill leaves behind."""
+    with tempfile.TemporaryFile() as file:
+        nameless = Path(f"/proc/{os.getpid()}/fd/{file.fileno()}")
+        if nameless.is_file():
+            shutil.copyfileobj(sys.stdin.buffer, file)
+            file.flush()
+            yield nameless
+            return
+    with tempfile.TemporaryDirectory(prefix="diffusion-asr-") as folder:
+        interrupts.cleanups.append(partial(shutil.rmtree, folder, ignore_errors=True))
+        named = Path(folder, "stdin")
+        with named.open("xb") as file:
+            shutil.copyfileobj(sys.stdin.buffer, file)
+        yield named

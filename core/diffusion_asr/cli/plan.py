@@ -105,6 +105,7 @@ def plan_output(
     Raises:
         typer.BadParameter: Formats that do not fit stdout, outputs that exist, fall together or are inputs.
         OutputError: stdout is closed.
+        OSError: The system does not take the names of the only input's outputs.
     """
     targets = {one: _targets(one, names, folder) for one in inputs} if folder is not None else {}
     outputs = [Output(path, "--output-dir", one.name) for one in targets for path in targets[one].values()]
@@ -124,7 +125,10 @@ def plan_output(
     if folder is None:
         return _plan_stdout(inputs, names, [*read, *(output.path for output in outputs)], cues)
     _make_folder(folder)
-    return FolderSink(targets, overwrite, states, report, cues)
+    sink = FolderSink(targets, overwrite, states, report, cues)
+    if len(inputs) == 1:
+        sink.make_folder(inputs[0])  # of several, each fails alone
+    return sink
 
 
 def _states(inputs: Sequence[Input], folder: Path, about: Mapping[str, Any]) -> dict[Input, FileState]:

@@ -65,13 +65,19 @@ class DiffusionASR(Pretrained):  # type: ignore[misc]
 
     @in_core_precision
     def transcribe_file(
-        self, path: str | os.PathLike[str], language: str | None = None, **changes: Any
+        self,
+        path: str | os.PathLike[str],
+        language: str | None = None,
+        *,
+        track: int | None = None,
+        **changes: Any,
     ) -> str:
         """Text of a recording of any length, rate and channel number.
 
         Args:
             path: Of the recording.
             language: A code, name or tag; "auto" detects it for each window; None is the model's.
+            track: Of several audio tracks this one, counted from 1; None is the file's default.
             changes: Fields of ``DecodingOptions`` by name, on top of the model's: ``steps=4``.
 
         Raises:
@@ -80,7 +86,7 @@ class DiffusionASR(Pretrained):  # type: ignore[misc]
         model = self.mods.model
         options = model.options(**changes)
         with translate_errors(RecognitionError):
-            found = model.recognizer.transcribe(path, language or model.language, options)
+            found = model.recognizer.transcribe(path, language or model.language, options, track=track)
         return str(found.text)
 
     def encode_batch(self, wavs: Tensor, wav_lens: Tensor | None = None) -> Tensor:

@@ -30,7 +30,6 @@ OPTIONS = DecodingOptions(
 GIVEN = {name: value for name, value in dataclasses.asdict(OPTIONS).items() if name != "trace"}
 
 OF_COMMANDS = {
-    "track": "toolkits hand over recordings of one track",
     "on_window": "for commands that write results as they come",
     "known": "for commands that go on where they were killed",
 }
@@ -45,10 +44,12 @@ LEFT_OUT = {
         "options": "its fields are the .nemo file's section decoding, see below; steps is a call's too",
         "sample_rate": "NeMo's arrays are at the model's rate",
         "progress": "NeMo shows its own bar",
+        "track": "NeMo's manifests have no such key: a file's default track is heard",
         "on_hypothesis": "use model.recognizer",
     },
     "pyannote": {
         "options": "its fields are handed on, see below",
+        "track": "the diarizer hears a file's default track, and so must the recogniser",
         "on_hypothesis": "use pipeline.recognizer",
     },
     "transformers": {

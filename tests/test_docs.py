@@ -72,7 +72,7 @@ def test_the_python_of_meetings_runs_in_order(folder: Path) -> None:
 # --- scores and model folders ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("page", ["scoring", "models"])
+@pytest.mark.parametrize("page", ["audio", "scoring", "models"])
 def test_a_page_s_examples_run_in_order(page: str) -> None:
     pytest.importorskip("jiwer")
     names: dict[str, object] = {}

@@ -57,7 +57,7 @@ def open_container(
         AudioError: No sound that can be read, or no such track.
 
     Warns:
-        AudioWarning: Which track was chosen of several; at the end: damage, gaps, an end that is missing.
+        AudioWarning: At the end: which track was chosen of several, damage, gaps, an end that is missing.
     """
     allowed = f"{_CONTAINERS},mp3" if is_mp3 else _CONTAINERS
     safe = {"format_whitelist": allowed, "protocol_whitelist": "none"}
@@ -70,12 +70,13 @@ def open_container(
             raise AudioError(f"{name}: breaks off before the index that it needs: copy it again") from error
         raise AudioError(f"{name}: is not sound that can be read ({_reason(error)}): {_REMEDY}") from error
     with container:
-        decoder = _Decoder(container, _choose(container, name, track), name, is_cut)
+        decoder = _Decoder(container, *_choose(container, name, track), name, is_cut)
         first = next(decoder.pieces, None)
         rate, channels = (first.rate, first.samples.shape[1]) if first else decoder.stated_format
         check_format(name, rate, channels)
         pieces = chain(() if first is None else (first,), decoder.pieces)
-        yield Stream(rate, channels, decoder.format, decoder.stated_frames(rate), pieces)
+        frames = decoder.stated_frames(rate)
+        yield Stream(rate, channels, decoder.format, frames, pieces, decoder.likely)
 
 
 _REMEDY = f"give a sound file, or {CONVERT}"
@@ -90,7 +91,8 @@ def _reason(error: Exception) -> str:
     return "not a format known to FFmpeg" if isinstance(error, av.InvalidDataError) else text
 
 
-def _choose(container: InputContainer, name: str, track: int | None) -> AudioStream:
+def _choose(container: InputContainer, name: str, track: int | None) -> tuple[AudioStream, str]:
+    """The track, and what there is to say about it."""
     tracks = list(container.streams.audio)
     if not tracks:
         raise AudioError(f"{name}: it has no audio track: {_REMEDY}")
@@ -98,13 +100,12 @@ def _choose(container: InputContainer, name: str, track: int | None) -> AudioStr
     if track is not None:
         if not 1 <= track <= len(tracks):
             raise AudioError(f"{name}: has no audio track {track}; there is {listed}: choose one of them")
-        return tracks[track - 1]
+        return tracks[track - 1], ""
     spoken = [one for one in tracks if not one.disposition & _SECONDARY] or tracks
     chosen = next((one for one in spoken if one.disposition & Disposition.default), spoken[0])
-    if len(tracks) > 1:
-        number = tracks.index(chosen) + 1
-        warn(f"{name}: has several audio tracks ({listed}); track {number} is used (--track N chooses)")
-    return chosen
+    number = tracks.index(chosen) + 1
+    told = f"has several audio tracks ({listed}); track {number} is used (--track N chooses)"
+    return chosen, told if len(tracks) > 1 else ""
 
 
 def _describe(number: int, track: AudioStream) -> str:
@@ -117,8 +118,11 @@ def _describe(number: int, track: AudioStream) -> str:
 class _Decoder:
     """One track, decoded bit by bit."""
 
-    def __init__(self, container: InputContainer, track: AudioStream, name: str, is_cut: bool) -> None:
+    def __init__(
+        self, container: InputContainer, track: AudioStream, note: str, name: str, is_cut: bool
+    ) -> None:
         self._container, self._track, self._name, self._is_cut = container, track, name, is_cut
+        self._note = note
         if track.codec_context is None:
             raise AudioError(f"{name}: FFmpeg knows no decoder for its audio track: {CONVERT}")
         track.codec_context.thread_count = 1
@@ -143,6 +147,11 @@ class _Decoder:
         """Hz and channels that the header states."""
         context = self._track.codec_context
         return context.sample_rate, context.channels
+
+    @property
+    def likely(self) -> float:
+        """Seconds in all, estimated where the header does not state them."""
+        return self._stated_end() or (self._container.duration or 0) / av.time_base
 
     def stated_frames(self, rate: int) -> int | None:
         """Frames that the header states, where it does not estimate them."""
@@ -215,6 +224,8 @@ class _Decoder:
         name, stated = self._name, self._stated_end()
         if not self._sounding and (self._damaged or self._is_cut):
             raise AudioError(f"{name}: is damaged from the start: copy it again, or {CONVERT}")
+        if self._note:
+            warn(f"{name}: {self._note}")
         if self._damaged[-1:] == [self._end]:  # nothing came after it
             self._damaged.pop()
             self._is_cut = True

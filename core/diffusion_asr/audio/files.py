@@ -40,7 +40,7 @@ from diffusion_asr.errors import AudioError
 
 __all__ = [
     "MAX_CHANNELS", "SAMPLE_RATE", "AudioInfo", "AudioWarning", "Samples", "StrPath",
-    "convert_to_channels", "convert_to_mono", "probe_file", "read_audio", "read_blocks",
+    "convert_to_channels", "convert_to_mono", "estimate_duration", "probe_file", "read_audio", "read_blocks",
 ]  # fmt: skip
 
 
@@ -72,6 +72,16 @@ def probe_file(source: Readable | Source, track: int | None = None) -> AudioInfo
         if frames is None:
             frames = sum(map(len, conform(stream.pieces, stream.rate, 1)))
         return AudioInfo(frames / stream.rate, stream.rate, stream.channels, stream.format)
+
+
+def estimate_duration(source: Readable | Source, track: int | None = None) -> float:
+    """Seconds that a sound file is likely to have, without decoding it.
+
+    Raises:
+        AudioError: As `probe_file`.
+    """
+    with _opened(open_source(source), track) as stream:
+        return stream.likely
 
 
 def read_audio(source: Readable | Source, track: int | None = None) -> Samples:
@@ -151,7 +161,8 @@ def _opened(source: Source, track: int | None) -> Iterator[Stream]:
             yield stream
             return
         pieces = _joined(stream, file, layout, source.name, track)
-        yield Stream(stream.rate, stream.channels, stream.format, None, pieces)
+        likely = stream.likely * layout.parts[-1][1] / first[1]
+        yield Stream(stream.rate, stream.channels, stream.format, None, pieces, likely)
 
 
 def _joined(first: Stream, file: BinaryIO, layout: Layout, name: str, track: int | None) -> Iterator[Piece]:

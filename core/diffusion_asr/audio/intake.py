@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -41,9 +40,7 @@ class Intake:
         self._blocks: Iterable[Samples]
         if is_readable(source):
             given = open_source(source)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", audio.AudioWarning)  # told when the blocks are read
-                self.likely = audio.probe_file(given, track).duration
+            self.likely = audio.estimate_duration(given, track)
             self.name, self._blocks = given.title, audio.read_blocks(given, track=track)
         else:
             samples = audio.convert_to_mono(source, sample_rate)

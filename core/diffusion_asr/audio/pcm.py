@@ -56,7 +56,8 @@ def open_pcm(file: BinaryIO, name: str) -> Iterator[Stream]:
         if not sound.frames and _HIDDEN_SOUND.search(log):
             raise NotPcmError("its header says that there are no samples")
         coding = f"{sound.format}/{sound.subtype}"
-        yield Stream(sound.samplerate, sound.channels, coding, sound.frames, _decode(sound, name))
+        rate, frames = sound.samplerate, sound.frames
+        yield Stream(rate, sound.channels, coding, frames, _decode(sound, name), frames / max(1, rate))
 
 
 def _is_cut_short(log: str) -> bool:

@@ -18,6 +18,7 @@ class Stream:
         format: Container and coding, such as ``WAV/PCM_16``.
         frames: In all, at ``rate``; None if nothing tells it.
         pieces: What is in it.
+        likely: Seconds in all, as far as one can tell without decoding.
     """
 
     rate: int
@@ -25,3 +26,4 @@ class Stream:
     format: str
     frames: int | None
     pieces: Iterator[Piece]
+    likely: float

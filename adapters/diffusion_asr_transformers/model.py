@@ -20,6 +20,7 @@ from transformers.modeling_outputs import CausalLMOutput
 from diffusion_asr.audio.files import convert_to_mono
 from diffusion_asr.decoding.canvas import NULL
 from diffusion_asr.decoding.objective import compute_losses
+from diffusion_asr.errors import ModelError
 from diffusion_asr.models.tuned import Source, find_denoiser
 from diffusion_asr.recognizer import Recognizer
 from diffusion_asr.toolkits import translate_errors
@@ -74,7 +75,7 @@ class DiffusionASRForSpeech(PreTrainedModel):  # type: ignore[misc]
         own = (self.encoder, self.denoiser, self.language)
         self.others = nn.ModuleList(part for part in parts.modules if not any(part is one for one in own))
         self.generation_config = GenerationConfig(pad_token_id=config.pad_token_id, is_multilingual=True)
-        self._loaded = self._state()
+        self._loaded = [(weight.dtype, _sum_bits(weight)) for weight in _parameters(self.denoiser)]
 
     @classmethod
     def from_pretrained(
@@ -113,8 +114,7 @@ class DiffusionASRForSpeech(PreTrainedModel):  # type: ignore[misc]
         """
         if push_to_hub:
             raise PipelineInputError("save_pretrained writes to the disk only: use push_to_hub() for the hub")
-        trained = self._state() != self._loaded
-        weights = find_denoiser(self.recognizer.parts).state_dict() if trained else None
+        weights = find_denoiser(self.recognizer.parts).state_dict() if self._is_trained() else None
         save_recognizer(Source.of(self.config.find_checkpoint()), Path(save_directory) / FOLDER, weights)
         config = copy.deepcopy(self.config)
         config.checkpoint, config.architectures = FOLDER, [type(self).__name__]
@@ -135,6 +135,7 @@ class DiffusionASRForSpeech(PreTrainedModel):  # type: ignore[misc]
         input_values: Tensor | None = None,
         input_features: Tensor | None = None,
         attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
         return_timestamps: bool | str | None = None,
         return_dict_in_generate: bool | None = None,
         **kwargs: Any,
@@ -147,6 +148,7 @@ class DiffusionASRForSpeech(PreTrainedModel):  # type: ignore[misc]
             input_values: The same as ``inputs``.
             input_features: The same as ``inputs``, as Whisper calls it.
             attention_mask: (B, samples), 0 on padding.
+            labels: Taken and not looked at: ``Seq2SeqTrainer`` hands over whole batches.
             return_timestamps: Taken, for Whisper's sake: times are in ``transcripts``.
             return_dict_in_generate: Return ``DiffusionASRGenerateOutput`` with ids and transcripts.
             kwargs: ``language``: a code, name or tag, or one for each clip; fields of ``DecodingOptions``.
@@ -234,6 +236,10 @@ class DiffusionASRForSpeech(PreTrainedModel):  # type: ignore[misc]
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Go to another process as the recogniser does: by the name of the model, which is loaded again."""
+        if self._is_trained():
+            raise ModelError(
+                "a trained model goes to another process by its folder: save_pretrained it first"
+            )
         return _make_again, (type(self), self.config, self.recognizer, self.generation_config, self.training)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> DiffusionASRForSpeech:
@@ -249,9 +255,31 @@ class DiffusionASRForSpeech(PreTrainedModel):  # type: ignore[misc]
         warn_idle(idle, "this model computes on the CPU, in the precision that suits it")
         return self
 
-    def _state(self) -> int:
-        """Changes whenever a weight of the denoiser is written to (torch counts each write)."""
-        return 0 if self.denoiser is None else sum(p._version for p in self.denoiser.parameters())
+    def _is_trained(self) -> bool:
+        """Whether a weight of the denoiser is another than when the model was loaded.
+
+        torch's own count of writes misses fused optimizers, which are ``Trainer``'s default.
+        """
+        loaded = zip(_parameters(self.denoiser), self._loaded, strict=True)
+        return any(_is_changed(weight, dtype, bits) for weight, (dtype, bits) in loaded)
+
+
+def _parameters(module: nn.Module | None) -> list[Tensor]:
+    return [] if module is None else [parameter.detach() for parameter in module.parameters()]
+
+
+def _is_changed(weight: Tensor, dtype: torch.dtype, bits: int) -> bool:
+    """Whether it is not what had this precision and this sum of bits; training needs a wider precision."""
+    narrow = weight.to(dtype)
+    return _sum_bits(narrow) != bits or not torch.equal(narrow.to(weight.dtype), weight)
+
+
+def _sum_bits(weight: Tensor) -> int:
+    """The sum of its bytes, eight at a time: a checksum that costs next to nothing."""
+    data = weight.contiguous().flatten().view(torch.uint8)
+    data = data.clone() if data.storage_offset() % 8 else data
+    whole = len(data) // 8 * 8
+    return int(data[:whole].view(torch.int64).sum()) + int(data[whole:].sum())
 
 
 def _make_again(

@@ -18,6 +18,7 @@ import soundfile as sf
 import torch
 
 from diffusion_asr.decoding.decoder import Decoded
+from diffusion_asr.errors import ModelError
 from diffusion_asr.models.tuned import make_trainable
 from diffusion_asr.transcript import Segment, Transcript, Word
 from tests.support import tiny
@@ -216,13 +217,43 @@ def test_a_model_goes_to_another_process_and_is_copied(tmp_path: Path) -> None:
     assert again.encoder is again.recognizer.parts.encoder is not model.encoder
 
 
-def test_labels_give_a_loss_that_trains_the_denoiser(tmp_path: Path) -> None:
-    model = tiny_model(tmp_path)
+def trainable(folder: Path) -> tuple[Any, Any]:
+    model = tiny_model(folder)
     make_trainable(model.recognizer.parts)
-    processor = adapter.DiffusionASRProcessor(
-        adapter.DiffusionASRFeatureExtractor(),
-        adapter.DiffusionASRTokenizer.from_pretrained(model.config.find_checkpoint()),
+    return model, adapter.DiffusionASRProcessor.from_pretrained(model.config.find_checkpoint())
+
+
+@pytest.mark.filterwarnings("ignore:'pin_memory'")
+def test_transformers_trainer_trains_saves_and_writes(tmp_path: Path) -> None:
+    pytest.importorskip("accelerate")
+    model, processor = trainable(tmp_path)
+    sound = sf.read(ENGLISH, dtype="float32")[0]
+
+    def collate(texts: list[str]) -> Any:
+        return processor([sound] * len(texts), text=texts, sampling_rate=16_000, return_tensors="pt")
+
+    options = transformers.Seq2SeqTrainingArguments(
+        output_dir=str(tmp_path / "run"), max_steps=2, save_steps=1, report_to=[],
+        per_device_train_batch_size=2,
+        remove_unused_columns=False, predict_with_generate=True, disable_tqdm=True, use_cpu=True,
+    )  # fmt: skip
+    trainer = transformers.Seq2SeqTrainer(
+        model, options, data_collator=collate, train_dataset=["the ab", "ab"] * 2, processing_class=processor
     )
+    before = model.denoiser.null_bias.detach().clone()
+    trainer.train()
+    predicted = trainer.predict(["ab"]).predictions
+    expected = model.recognizer.transcribe(sound).text
+    assert processor.batch_decode(predicted, skip_special_tokens=True) == [expected] != [""]
+    again = adapter.DiffusionASRForSpeech.from_pretrained(tmp_path / "run/checkpoint-2")
+    assert again.recognizer.parts.version.endswith("+tuned")
+    assert not torch.equal(model.denoiser.null_bias, before)
+    with pytest.raises(ModelError, match="save_pretrained it first"):
+        pickle.dumps(model)
+
+
+def test_labels_give_a_loss_that_trains_the_denoiser(tmp_path: Path) -> None:
+    model, processor = trainable(tmp_path)
     batch = processor(
         [np.ones(16_000, np.float32), np.ones(8000, np.float32)],
         text=["the ab", "ab"],

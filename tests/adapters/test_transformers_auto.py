@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,8 @@ from tests.support.transformers_helpers import (
     tiny_model,
     transformers,
 )
+
+main = importlib.import_module("diffusion_asr_transformers.__main__").main
 
 
 @pytest.fixture(scope="module")
@@ -314,32 +315,34 @@ def test_other_models_keep_transformers_own_pipeline(tmp_path: Path) -> None:
     assert set(theirs(np.random.default_rng(0).normal(size=8000).astype(np.float32))) == {"text"}
 
 
-def test_a_script_that_does_not_know_us_runs_unmodified(tmp_path: Path) -> None:
+def test_a_script_that_does_not_know_us_runs_unmodified(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "beside.py").write_text("NAME = 'beside'\n")
     script = tmp_path / "their_script.py"
     script.write_text(
         "import sys\n"
+        "from beside import NAME\n"
         "from transformers import AutoConfig, AutoProcessor\n"
         "config = AutoConfig.from_pretrained(sys.argv[1])\n"
-        "print(__name__, config.model_type, type(AutoProcessor.from_pretrained(sys.argv[1])).__name__)\n"
+        "processor = AutoProcessor.from_pretrained(sys.argv[1])\n"
+        "print(__name__, NAME, config.model_type, type(processor).__name__)\n"
         "sys.exit(3)\n"
     )
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
-        "HF_HUB_OFFLINE": "1",
-    }
-    command = [sys.executable, "-m", "diffusion_asr_transformers", str(script), str(adapter.CANVAS_BASE)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.stdout.split() == ["__main__", "diffusion_asr", "DiffusionASRProcessor"]
-    assert done.returncode == 3
-    helped = run_module("--help")
-    assert str(adapter.CANVAS_BASE) in helped.stdout
-    assert run_module("no-such.py").returncode == run_module().returncode == 2
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "argv", ["runner", str(script), str(adapter.CANVAS_BASE)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 3
+    assert capsys.readouterr().out.split() == ["__main__", "beside", "diffusion_asr", "DiffusionASRProcessor"]
 
 
-def run_module(*arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
-        "HF_HUB_OFFLINE": "1",
-    }
-    command = [sys.executable, "-m", "diffusion_asr_transformers", *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+@pytest.mark.parametrize(("arguments", "code"), [(["--help"], 0), ([], 2), (["no-such.py"], 2)])
+def test_the_runner_says_how(
+    arguments: list[str], code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["runner", *arguments])
+    assert main() == code
+    said = capsys.readouterr()
+    expected = "no such script" if arguments == ["no-such.py"] else str(adapter.CANVAS_BASE)
+    assert expected in said.out + said.err

@@ -39,7 +39,6 @@ LEFT_OUT = {
         "sample_rate": "transcribe_file reads it from the file",
         "progress": "SpeechBrain's interfaces have none",
         "on_hypothesis": "use model.recognizer",
-        "track": "toolkits hand over recordings of one track",
     },
     "nemo": {
         "options": "its fields are the .nemo file's section decoding, see below; steps is a call's too",
@@ -47,13 +46,11 @@ LEFT_OUT = {
         "progress": "NeMo shows its own bar",
         "track": "NeMo's manifests have no such key: a file's default track is heard",
         "on_hypothesis": "use model.recognizer",
-        "track": "toolkits hand over recordings of one track",
     },
     "pyannote": {
         "options": "its fields are handed on, see below",
         "track": "the diarizer hears a file's default track, and so must the recogniser",
         "on_hypothesis": "use pipeline.recognizer",
-        "track": "toolkits hand over recordings of one track",
     },
     "transformers": {
         "options": "its fields are handed on, see below",

@@ -27,6 +27,7 @@ from diffusion_asr.decoding.denoiser import CanvasDenoiser
 from diffusion_asr.errors import ModelError
 from diffusion_asr.models.canvas import Bare, denoiser_config
 from diffusion_asr.models.folder import REFINER, find_model, load_config, save_folder
+from diffusion_asr.models.packing import LARGEST
 from diffusion_asr.models.parts import Parts
 from diffusion_asr.models.schema import SIGNED
 
@@ -147,15 +148,17 @@ def _checked(source: Source, denoiser: Mapping[str, Tensor]) -> dict[str, Tensor
     """The weights in float32, if they are those of this model's denoiser: names, shapes, finite."""
     with torch.device("meta"), Bare():
         module = CanvasDenoiser(denoiser_config(source.config))
+    if strange := [n for n, v in denoiser.items() if not isinstance(v, Tensor) or not v.is_floating_point()]:
+        raise ModelError(f"{', '.join(map(str, strange[:3]))}: no weights, but something else")
     weights = {k: v.detach().to("cpu", torch.float32).contiguous() for k, v in denoiser.items()}
     try:
         module.load_state_dict(weights, assign=True)
     except RuntimeError as error:
         raise ModelError(f"these weights are not of the denoiser of {source.name}: {error}") from error
-    if broken := [name for name, value in weights.items() if not bool(value.isfinite().all())]:
+    if broken := [name for name, value in weights.items() if not bool((value.abs() <= LARGEST).all())]:
         raise ModelError(
-            f"{', '.join(broken[:3])}: weights are NaN or infinite; training went wrong, use an earlier "
-            "checkpoint or a lower learning rate"
+            f"{', '.join(broken[:3])}: weights are NaN, infinite or above {LARGEST:g}; training went wrong, "
+            "use an earlier checkpoint or a lower learning rate"
         )
     return weights
 

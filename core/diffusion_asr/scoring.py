@@ -72,7 +72,10 @@ class Scored:
 
 
 def score(
-    references: Iterable[Transcript], hypotheses: Iterable[Transcript], collar: float = 5.0
+    references: Iterable[Transcript],
+    hypotheses: Iterable[Transcript],
+    collar: float = 5.0,
+    words: bool | None = None,
 ) -> list[Scored]:
     """Score recording by recording; one without hypothesis is all deletions.
 
@@ -80,6 +83,8 @@ def score(
         references: With words or texts, or speakers only (RTTM: DER alone).
         hypotheses: Of the same recordings, matched by name without folder and media suffix.
         collar: Seconds by which tcpWER lets a word's time be off.
+        words: Whether the references say all that was spoken, so that one without a word is silence; without
+            it they are turns, for DER alone. None: if any of them holds a word.
 
     Raises:
         FormatError: A hypothesis without reference, a recording that occurs twice, a collar that is no time,
@@ -95,8 +100,10 @@ def score(
             f"no reference for: {', '.join(lonely)}; the references hold {known}. Recordings are matched by "
             "name: rename one, or leave the hypothesis out"
         )
+    if words is None:
+        words = any(s.text for channels in truth.values() for t in channels.values() for s in t.segments)
     return [
-        _scored(label, right, heard, collar)
+        _scored(label, right, heard, collar, words)
         for name in sorted(truth)
         for label, right, heard in _by_channel(name, truth[name], found.get(name))
     ]
@@ -157,10 +164,9 @@ def _joined(channels: _Channels) -> Transcript:
     return replace(first, segments=tuple(sorted(segments, key=lambda s: s.start)), metadata={})
 
 
-def _scored(name: str, truth: Transcript, found: Transcript | None, collar: float) -> Scored:
+def _scored(name: str, truth: Transcript, found: Transcript | None, collar: float, written: bool) -> Scored:
     notes = ["no hypothesis: everything in the reference is missing"] if found is None else []
     truth, found = _without_ignored(truth, found or Transcript())
-    written = any(segment.text for segment in truth.segments)
     named = all(s.speaker for s in truth.segments)
     rates = _word_rates(truth, found) if written else {}
     if "WER" in rates and not rates["WER"].units:

@@ -15,6 +15,7 @@ from diffusion_asr.cli.sinks import emit
 
 if TYPE_CHECKING:
     from diffusion_asr.scoring import Scored
+    from diffusion_asr.transcript import Transcript
 
 _References = Annotated[list[Path], typer.Option("--reference", help="Files with what is right.")]
 _Hypotheses = Annotated[list[Path], typer.Option("--hypothesis", help="Files to score.")]
@@ -39,11 +40,20 @@ def score(
 
     with expected_errors():
         truth = [t for path in reference for t in formats.read(path)]
-        if any(segment.text for t in truth for segment in t.segments):
+        if _hold_words(reference, truth):
             _refuse_turns(hypothesis)
         found = [t for path in hypothesis for t in formats.read(path)]
-        scored = scoring.score(truth, found, collar)
+        scored = scoring.score(truth, found, collar, _hold_words(reference, truth))
         emit(_as_json(scored) if as_json else _table(scored))
+
+
+def _hold_words(references: Sequence[Path], truth: Sequence[Transcript]) -> bool:
+    """Whether references are transcripts, be it of silence, and not a diarization."""
+    from diffusion_asr.formats import format_of
+
+    turns = {"rttm", "seglst", "json"}  # the latter two may be a diarization's as well
+    written = any(segment.text for transcript in truth for segment in transcript.segments)
+    return written or any(format_of(path) not in turns for path in references)
 
 
 def _refuse_turns(hypotheses: Sequence[Path]) -> None:

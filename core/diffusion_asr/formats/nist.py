@@ -36,7 +36,7 @@ _RTTM_OTHERS = re.compile(
 _RTTM_LINE = "'SPEAKER file 1 start duration <NA> <NA> name <NA> <NA>'"
 _TIME = re.compile(r"[+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?")
 CHANNEL = "channel"
-"""The key in a transcript's metadata for the channel that stm and ctm state, unless it is 1."""
+"""The key in a transcript's metadata for the channel that stm and ctm state, unless 1 is the only one."""
 
 _LABEL = re.compile(r"<[^<>\s]*>(?:\s+|$)")
 _NO_SPACE = re.compile(r"(?<=[\u2e80-\u9fff\uff00-\uffef]) (?=[\u2e80-\u9fff\uff00-\uffef])")
@@ -130,8 +130,9 @@ def _assemble_channels(pieces: Iterable[tuple[str, str, Segment]]) -> list[Trans
     found: dict[tuple[str, str], list[Segment]] = {}
     for name, channel, segment in pieces:
         found.setdefault((name, channel), []).append(segment)
+    several = {name for name, channel in found if channel != "1"}
     return [
-        replace(assemble(segments, name_from(name)), metadata={} if channel == "1" else {CHANNEL: channel})
+        replace(assemble(segments, name_from(name)), metadata={CHANNEL: channel} if name in several else {})
         for (name, channel), segments in found.items()
     ]
 

@@ -15,6 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from diffusion_asr.audio import files as audio
 from diffusion_asr.decoding.options import DecodingOptions
 from diffusion_asr.errors import DiffusionASRError
@@ -31,7 +33,7 @@ from diffusion_asr.toolkits import translate_errors
 from diffusion_asr_pyannote.diarizer import PipelineInputError, PyannoteDiarizer
 from diffusion_asr_pyannote.transcript import SpeakerTranscript, make_transcript
 
-from pyannote.audio import Audio, Pipeline  # isort: skip
+from pyannote.audio import Pipeline  # isort: skip
 from pyannote.audio.pipelines.utils.getter import get_pipeline  # isort: skip
 
 OFFLINE = "offline"
@@ -112,6 +114,7 @@ class SpeakerAttributedTranscription(Pipeline):  # type: ignore[misc]  # pyannot
         max_speakers: int | None = None,
         language: str | None = None,
         hook: Callable[..., None] | None = None,
+        track: int | None = None,
         **changes: Any,
     ) -> SpeakerTranscript:
         """Transcribe one recording. Call the pipeline itself; pyannote checks the file and comes here.
@@ -125,6 +128,7 @@ class SpeakerAttributedTranscription(Pipeline):  # type: ignore[misc]  # pyannot
             language: A code; "auto" detects it for each window; None is the pipeline's.
             hook: As for other pyannote pipelines, with the steps of the diarization, then "diarization",
                 "transcription" (with progress in seconds) and "attribution".
+            track: Which of a file's audio tracks, from 1; None is its default.
             changes: Fields of ``DecodingOptions`` by name, on top of the pipeline's: ``steps=4``.
 
         Raises:
@@ -152,10 +156,10 @@ class SpeakerAttributedTranscription(Pipeline):  # type: ignore[misc]  # pyannot
                     speakers=SpeakerCount(num_speakers, min_speakers, max_speakers),
                     decoding=self.options.decoding.changed(**changes),
                 )
-            source, rate = _source(file)
             meeting = transcribe_meeting(
-                source, self.recognizer, diarizer, options, sample_rate=rate, stage=stage, note=_ignore
-            )
+                recognizer=self.recognizer, diarizer=diarizer, options=options, stage=stage, note=_ignore,
+                **_source(file, track),
+            )  # fmt: skip
         except DiffusionASRError as error:
             raise PipelineInputError(f"{uri}: {error}") from error
         result = make_transcript(meeting, uri, diarizer.embeddings)
@@ -194,18 +198,18 @@ def _load(diarization: Pipeline | str | os.PathLike[str] | dict[str, Any], **acc
     return found.diarization if isinstance(found, SpeakerAttributedTranscription) else found
 
 
-def _source(file: Mapping[str, Any]) -> tuple[Any, int]:
-    """What the engine reads, and its rate: a path where possible, which it streams."""
-    channel, path = file.get("channel"), file.get("audio")
+def _source(file: Mapping[str, Any], track: int | None) -> dict[str, Any]:
+    """What the engine reads and how: a file where possible, which it streams."""
+    channel = file.get("channel")
     if "waveform" in file:
-        wave, rate = file["waveform"], int(file["sample_rate"])
-    elif channel is None and isinstance(path, str | os.PathLike):
-        return Path(path), audio.SAMPLE_RATE
-    else:
-        wave, rate = Audio()(file)  # an open file, or one channel of one
-        channel = None
+        wave = file["waveform"]
+        if track is not None:
+            raise PipelineInputError(f"track {track} of a waveform, which has none; give the file")
+        if channel is not None and not 0 <= channel < len(wave):
+            raise PipelineInputError(f"channel {channel} of a waveform that has {len(wave)}")
+        chosen = wave if channel is None else wave[channel : channel + 1]
+        return {"source": chosen, "sample_rate": int(file["sample_rate"])}
     if channel is None:
-        return wave, rate
-    if not 0 <= channel < len(wave):
-        raise PipelineInputError(f"channel {channel} of a waveform that has {len(wave)}")
-    return wave[channel : channel + 1], rate
+        return {"source": file["audio"], "track": track}
+    pieces = list(audio.read_blocks(file["audio"], channel=channel, track=track))
+    return {"source": np.concatenate([np.zeros(0, np.float32), *pieces])}

@@ -132,6 +132,14 @@ def test_one_channel_can_be_chosen_and_48_khz_stereo_is_taken(pipeline: Any, tmp
     left = pipeline({**file, "channel": 0}, language="en")
     assert left.text == pipeline(ENGLISH, language="en").text
     assert pipeline({**file, "channel": 1}, language="en").segments == ()
+    with clip.open("rb") as opened:
+        for given in (str(clip), opened):
+            found = pipeline({"audio": given, "channel": 0, "uri": "left"}, language="en")
+            assert found.text == left.text
+    with pytest.raises(ValueError, match="no channel 3"):
+        pipeline({"audio": clip, "channel": 2})
+    with pytest.raises(ValueError, match="track 1 of a waveform"):
+        pipeline(file, track=1)
     wide = torch.from_numpy(np.repeat(samples, 3))[None].repeat(2, 1)
     assert list(pipeline({"waveform": wide, "sample_rate": 3 * rate}, language="en").words)
 

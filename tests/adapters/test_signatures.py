@@ -35,14 +35,12 @@ OF_COMMANDS = {
 }
 LEFT_OUT = {
     "speechbrain": {
-        "track": "the toolkit hands over recordings of one track",
         "options": "its fields are handed on, see below",
         "sample_rate": "transcribe_file reads it from the file",
         "progress": "SpeechBrain's interfaces have none",
         "on_hypothesis": "use model.recognizer",
     },
     "nemo": {
-        "track": "the toolkit hands over recordings of one track",
         "options": "its fields are the .nemo file's section decoding, see below; steps is a call's too",
         "sample_rate": "NeMo's arrays are at the model's rate",
         "progress": "NeMo shows its own bar",
@@ -51,7 +49,6 @@ LEFT_OUT = {
     },
     "pyannote": {
         "options": "its fields are handed on, see below",
-        "track": "the diarizer hears a file's default track, and so must the recogniser",
         "on_hypothesis": "use pipeline.recognizer",
     },
     "transformers": {

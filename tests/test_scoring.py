@@ -84,6 +84,8 @@ def test_recordings_must_match() -> None:
         score([TRUTH], [replace(TRUTH, source="other.wav")])
     with pytest.raises(FormatError, match="twice in the hypothesis"):
         score([TRUTH], [TRUTH, TRUTH])
+    with pytest.raises(FormatError, match="hold no recording"):
+        score([], [])
 
 
 def test_the_interval_holds_the_rate() -> None:

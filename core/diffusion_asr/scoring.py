@@ -100,6 +100,8 @@ def score(
             f"no reference for: {', '.join(lonely)}; the references hold {known}. Recordings are matched by "
             "name: rename one, or leave the hypothesis out"
         )
+    if not truth:
+        raise FormatError("the references hold no recording: nothing to compare")
     if words is None:
         words = any(s.text for channels in truth.values() for t in channels.values() for s in t.segments)
     return [
@@ -133,7 +135,7 @@ def _by_name(transcripts: Iterable[Transcript], role: str) -> dict[str, _Channel
     for transcript in transcripts:
         name = unicodedata.normalize("NFC", session(transcript))
         channels = named.setdefault(name, {})
-        channel = transcript.metadata.get(CHANNEL, "")
+        channel = transcript.metadata.get(CHANNEL, "").upper()
         if channel in channels or "" in channels:
             raise FormatError(f"recording {name!r} occurs twice in the {role}; give each once")
         channels[channel] = transcript

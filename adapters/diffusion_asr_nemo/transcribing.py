@@ -98,12 +98,10 @@ class DiffusionTranscription(ASRTranscriptionMixin):  # type: ignore[misc]
                     f"diffusion-asr writes the same text whatever {', '.join(asked.ignored)} says"
                 )
             audio = _named(audio)
-            found = (
-                []
-                if isinstance(audio, list) and not audio
-                else super().transcribe(audio, override_config=override_config)
-            )
-        return [] if found is None else found
+            if isinstance(audio, list) and not audio:
+                return []
+            found = super().transcribe(audio, override_config=override_config)
+        return [] if found is None else found  # None: an empty manifest
 
     @classmethod
     def get_transcribe_config(cls) -> DiffusionTranscribeConfig:
@@ -184,7 +182,8 @@ def _config(options: Mapping[str, Any]) -> DiffusionTranscribeConfig:
     own = {"slots": {**slots, "source_lang": config.source_lang}} if slots else {}
     given = config.prompt if isinstance(config.prompt, list) else [config.prompt] if config.prompt else []
     config.prompt = [turn for turn in (own, *_turns(explicit), *given) if turn]
-    config.timestamps = Prompt().timestamps if config.timestamps is None else _yes(config.timestamps)
+    if config.timestamps is not None:
+        config.timestamps = _yes(config.timestamps)
     return config
 
 

@@ -8,11 +8,20 @@ from typing import Any
 import pytest
 
 from diffusion_asr.recognizer import Recognizer
+from diffusion_asr.transcript import Transcript
+from tests.support.utterances import Samples, made_clips, real_clips
 
 
 @pytest.fixture(scope="session")
 def core() -> Recognizer:
     return Recognizer.from_pretrained()
+
+
+@pytest.fixture(scope="session")
+def heard_by_core(core: Recognizer) -> list[tuple[str, Samples, Transcript]]:
+    """Language, samples and core's transcript of every clip on which an adapter may part from it."""
+    clips = (real_clips() | made_clips()).values()
+    return [(code, samples, core.transcribe(samples, code)) for code, samples in clips]
 
 
 @pytest.fixture(scope="session")

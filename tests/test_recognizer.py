@@ -158,7 +158,7 @@ def test_detected_languages_are_probabilities(asr: Recognizer) -> None:
 
 
 def test_windows_come_as_they_are_done_and_known_ones_are_not_decoded_again(
-    asr: Recognizer, monkeypatch: pytest.MonkeyPatch
+    asr: Recognizer,
 ) -> None:
     done: dict[tuple[float, float], tuple[Any, ...]] = {}
     sound = noise(65.0)

@@ -33,6 +33,16 @@ def test_a_long_pause_parts_and_a_sentence_needs_none() -> None:
     assert texts() == []
 
 
+def test_a_sentence_that_goes_on_and_on_is_cut_at_its_pauses() -> None:
+    steady = [(f"w{n}", float(n), n + 0.9) for n in range(14)]
+    assert len(texts(*steady)) == 1  # nobody draws breath
+    late = [0.3 * (n >= 4) + 0.5 * (n >= 9) for n in range(14)]
+    paused = [(text, a + more, b + more) for (text, a, b), more in zip(steady, late, strict=True)]
+    assert texts(*paused) == ["w0 w1 w2 w3 w4 w5 w6 w7 w8", "w9 w10 w11 w12 w13"]
+    short = [(f"w{n}", 0.8 * n, 0.8 * n + 0.5) for n in range(10)]
+    assert len(texts(*short)) == 1
+
+
 def test_times_are_the_recording_s_and_none_ends_after_the_window() -> None:
     (first, second) = cut_segments(WINDOW, hypothesis(("a.", 0.0004, 1.0), ("b", 3.0, 7.0)))
     assert (first.start, first.end) == (10.0, 11.0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,8 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
+from diffusion_asr.errors import ModelError
+from diffusion_asr.json_files import read_json
 from diffusion_asr.models.folder import find_model
 
 FOLDER = "recognizer"
@@ -51,9 +52,9 @@ class DiffusionASRConfig(PreTrainedConfig):  # type: ignore[misc]
 def read_config(name: str | os.PathLike[str]) -> DiffusionASRConfig | None:
     """The configuration in a saved model's folder; None where a name or folder is another thing."""
     try:
-        text = (Path(name) / "config.json").read_text(encoding="utf8")
-        ours = json.loads(text)["model_type"] == DiffusionASRConfig.model_type
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        stated = read_json(Path(name) / "config.json")
+        ours = stated["model_type"] == DiffusionASRConfig.model_type
+    except (ModelError, LookupError, TypeError):
         return None
     return DiffusionASRConfig.from_pretrained(name, name_or_path=os.fspath(name)) if ours else None
 

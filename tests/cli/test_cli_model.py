@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -62,6 +63,19 @@ def test_info_of_a_corrupt_model(tiny: Path, tmp_path: Path) -> None:
     result = run("info", "--model", str(tmp_path))
     assert (result.exit_code, result.stdout) == (1, "")
     assert "vocabulary.json is corrupt" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["info", "transcribe"])
+@pytest.mark.parametrize("name", ["pipe", "n" * 5000])
+def test_what_is_no_model_is_told_at_once(command: str, name: str, tmp_path: Path) -> None:
+    (tmp_path / "pipe").mkdir()
+    os.mkfifo(tmp_path / "pipe/config.json")
+    (tmp_path / "pipe/denoiser.safetensors").touch()
+    clip = [str(write(tmp_path / "tone.wav", sine(1.0, 16_000), 16_000))] if command == "transcribe" else []
+    result = run(command, *clip, "--model", str(tmp_path / name) if name == "pipe" else name)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "no config.json" in result.stderr or "no model" in result.stderr
+    assert len(result.stderr) < 600
 
 
 def test_silence_through_a_real_recogniser(tiny: Path, tmp_path: Path) -> None:

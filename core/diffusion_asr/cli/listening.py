@@ -180,9 +180,12 @@ def _hash_model(model: str) -> str | None:
     """Tells a model from one with other weights: its configuration signs every file."""
     import hashlib
 
+    from diffusion_asr.errors import ModelError
+    from diffusion_asr.json_files import read_bytes
+
     for folder in (Path(model), Path(diffusion_asr.__file__).parent / "models" / model):
         try:
-            return hashlib.sha256((folder / "config.json").read_bytes()).hexdigest()
-        except OSError:
+            return hashlib.sha256(read_bytes(folder / "config.json")).hexdigest()
+        except ModelError:  # whoever loads it says what is wrong
             continue
     return None

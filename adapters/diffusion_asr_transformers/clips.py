@@ -12,14 +12,7 @@ from diffusion_asr.audio.files import SAMPLE_RATE
 from diffusion_asr.audio.sources import is_readable
 from diffusion_asr.errors import AudioError
 
-_KEYS = (
-    "raw",
-    "array",
-    "sampling_rate",
-    "path",
-    "bytes",
-    "stride",
-)  # of a dictionary; others are the caller's
+_KEYS = {"raw", "array", "sampling_rate", "path", "bytes", "stride"}  # of a clip; others are the caller's
 
 
 def is_clip(inputs: Any) -> bool:
@@ -87,7 +80,7 @@ def list_clips(inputs: Any) -> list[Any]:
 def _open_dictionary(inputs: Mapping[str, Any]) -> dict[str, Any]:
     if "audio" in inputs:  # a whole row of a data set
         return open_clip(inputs["audio"])
-    samples = inputs.get("raw", inputs.get("array"))
+    samples = next((inputs[name] for name in ("raw", "array") if inputs.get(name) is not None), None)
     if samples is not None and "sampling_rate" in inputs:
         return {"source": samples, "sample_rate": inputs["sampling_rate"]}
     stored = next((inputs[name] for name in ("bytes", "path") if inputs.get(name)), None)

@@ -34,6 +34,7 @@ from diffusion_asr_transformers.arguments import (
 from diffusion_asr_transformers.configuration import FOLDER, DiffusionASRConfig, read_config
 from diffusion_asr_transformers.feature_extraction import DiffusionASRFeatureExtractor
 from diffusion_asr_transformers.generation import DiffusionASRGenerateOutput, generate_tokens
+from diffusion_asr_transformers.hub import find_home
 from diffusion_asr_transformers.saving import save_recognizer
 
 _PLACED = "device_map", "dtype", "torch_dtype", "quantization_config", "load_in_8bit", "load_in_4bit"
@@ -83,7 +84,8 @@ class DiffusionASRForSpeech(PreTrainedModel):  # type: ignore[misc]
     ) -> DiffusionASRForSpeech:
         """The embedded model by name, a folder that ``save_pretrained`` wrote, or a folder of core's format.
 
-        Nothing is fetched. Core chooses device and precision: the CPU, in bf16 where it has it.
+        Nothing is fetched but a repository of the hub that is named, ``organisation/model``. Core chooses
+        device and precision: the CPU, in bf16 where it has it.
 
         Raises:
             ModelError: No such model, or a corrupt one.
@@ -93,12 +95,14 @@ class DiffusionASRForSpeech(PreTrainedModel):  # type: ignore[misc]
         """
         asked = [name for name in _PLACED if kwargs.get(name) not in _SUITED]
         warn_idle(asked, "this model computes on the CPU, in the precision that suits it")
-        config = kwargs.get("config")
+        home, config = find_home(name, kwargs), kwargs.get("config")
         if not isinstance(config, DiffusionASRConfig):
-            config = read_config(name) or DiffusionASRConfig(str(name))
+            config = read_config(home) or DiffusionASRConfig(str(home))
+        if home != name:
+            config.name_or_path = str(home)
         model = cls(config)
-        if (Path(name) / "generation_config.json").is_file():
-            model.generation_config = GenerationConfig.from_pretrained(name)
+        if (Path(home) / "generation_config.json").is_file():
+            model.generation_config = GenerationConfig.from_pretrained(home)
         return model.eval()  # type: ignore[no-any-return]
 
     def save_pretrained(

@@ -140,7 +140,7 @@ class DiffusionASRPipeline(Pipeline):  # type: ignore[misc]
             for chunk in chunks if not return_language else ():
                 del chunk["language"]
             out["chunks"] = chunks
-        return {**out, **model_outputs["extras"]}
+        return {**model_outputs["extras"], **out}
 
 
 def _cut_chunks(transcript: Transcript, by_word: bool) -> list[dict[str, Any]]:

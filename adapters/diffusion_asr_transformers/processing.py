@@ -34,7 +34,7 @@ class DiffusionASRProcessor(ProcessorMixin):  # type: ignore[misc]
 
         Args:
             name: The model.
-            kwargs: ``language`` of texts to encode; others have no effect.
+            kwargs: ``language`` of texts to encode; ``revision``, ``token`` and the like for the hub.
 
         Raises:
             ModelError: There is none.

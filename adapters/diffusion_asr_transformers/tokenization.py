@@ -20,6 +20,7 @@ from diffusion_asr.text.spacing import is_han, join_words
 from diffusion_asr.text.vocabulary import Vocabulary
 from diffusion_asr.transcript import Word
 from diffusion_asr_transformers.configuration import find_recognizer
+from diffusion_asr_transformers.hub import find_home
 
 PAD = "<null>"
 VOCABULARY, MERGES = "vocabulary.json", "bpe.json"
@@ -79,8 +80,9 @@ class DiffusionASRTokenizer(PreTrainedTokenizer):  # type: ignore[misc]
         Raises:
             ModelError: There is none.
         """
-        own = (Path(name) / VOCABULARY).is_file()
-        folder = Path(name) if own else find_recognizer(name)
+        home = find_home(name, kwargs)
+        own = (Path(home) / VOCABULARY).is_file()
+        folder = Path(home) if own else find_recognizer(home)
         return super().from_pretrained(folder, *args, **kwargs)  # type: ignore[no-any-return]
 
     @property

@@ -77,6 +77,30 @@ def test_auto_classes_load_a_saved_folder_and_the_embedded_model(saved: Path) ->
     assert isinstance(transformers.AutoModel.from_config(config), adapter.DiffusionASRForSpeech)
 
 
+def test_a_repository_of_the_hub_is_fetched_where_it_is_named(
+    small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small.save_pretrained(tmp_path / "there")
+    fetched: list[Any] = []
+
+    def snapshot_download(name: str, **options: Any) -> str:
+        fetched.append((name, options))
+        return str(tmp_path / "there")
+
+    hub = importlib.import_module("diffusion_asr_transformers.hub")
+    monkeypatch.setattr(hub, "cached_file", lambda name, file, **_: str(tmp_path / "there" / file))
+    monkeypatch.setattr(hub, "snapshot_download", snapshot_download)
+    model = adapter.DiffusionASRForSpeech.from_pretrained("somebody/model", revision="v1", token=None)
+    assert model.recognizer.languages == small.recognizer.languages
+    assert fetched == [("somebody/model", {"allow_patterns": ["*.json", "recognizer/*"], "revision": "v1"})]
+    processor = adapter.DiffusionASRProcessor.from_pretrained(
+        "somebody/model", language="en", task="transcribe"
+    )
+    assert len(processor.tokenizer) == small.config.vocab_size
+    adapter.DiffusionASRForSpeech.from_pretrained(tmp_path / "there")
+    assert len(fetched) == 2, "a folder is never looked for elsewhere"
+
+
 def test_a_leaderboards_way_has_the_words_of_core() -> None:
     """Processor, cast to the model's precision, ``generate`` with what scripts hand over, ``decode``."""
     processor = transformers.AutoProcessor.from_pretrained(adapter.CANVAS_BASE)

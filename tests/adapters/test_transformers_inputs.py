@@ -154,6 +154,8 @@ def test_what_else_a_dictionary_holds_comes_out_beside_the_text(asr: Any, expect
     kept = dict(clip)
     assert asr(clip, language="en", steps=STEPS) == {"text": expected, "partial": [False]}
     assert clip == kept, "a caller's dictionary stays as it is"
+    named = {"raw": None, "array": samples(), "sampling_rate": 16_000, "text": "what was said"}
+    assert asr(named, language="en", steps=STEPS) == {"text": expected}
 
 
 def test_a_clip_of_48_khz_stereo_has_the_words_of_core(asr: Any, tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diffusion_asr.formats import CueOptions, parse, render
-from diffusion_asr.formats.cues import Cue, build_cues, width
+from diffusion_asr.formats.cues import Cue, build_cues
+from diffusion_asr.formats.units import width
 from diffusion_asr.text.spacing import join_words
 from diffusion_asr.transcript import Segment, Transcript, Word
 

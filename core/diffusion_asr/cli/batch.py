@@ -106,7 +106,7 @@ class Batch:
         state = self.sink.states.get(one) if isinstance(self.sink, FolderSink) else None
         if state is None:
             return Task(sound, one.name)
-        return Task(sound, one.name, state.journal, state.describe(sound))
+        return Task(sound, one.name, state.journal, state.about)
 
     def _listen(self, listener: Listener, one: Input, task: Task, label: str) -> Heard:
         """One recording, its text given out as it comes."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import diffusion_asr
 from diffusion_asr.cli.report import say, warnings_as_notes
+from diffusion_asr.cli.state import describe_run
 from diffusion_asr.cli.trace import trace_lines
 from diffusion_asr.decoding.options import DecodingOptions
 from diffusion_asr.process_memory import pause_collection
@@ -55,7 +56,7 @@ class Task:
         sound: The file.
         name: What the user calls it.
         journal: Where its windows are kept; None keeps nothing.
-        about: What they depend on.
+        about: What they depend on beside the recording.
     """
 
     sound: Path
@@ -109,7 +110,8 @@ class Listener:
         from diffusion_asr.meeting.journal import DecodedPiece, Journal
 
         settings, begin = self.settings, time.monotonic()
-        journal = Journal(task.journal, task.about, settings.resume, note)
+        about = {} if task.journal is None else describe_run(task.sound, task.about)
+        journal = Journal(task.journal, about, settings.resume, note)
         replays: dict[float, SegmentTrace] = {}
 
         def window_done(start: float, end: float, segments: tuple[Segment, ...]) -> None:

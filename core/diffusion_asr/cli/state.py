@@ -52,18 +52,13 @@ class FileState:
         """Its outputs."""
         return self.stem.with_name(self.stem.name + ".json")
 
-    def describe(self, sound: Path) -> dict[str, Any]:
-        """All that the outputs depend on."""
-        with sound.open("rb") as file:
-            return {"recording": hashlib.file_digest(file, "sha256").hexdigest(), **self.about}
-
     def written(self, sound: Path) -> set[Path]:
         """Outputs (absolute) that a killed run of the same command has written, and nobody has changed."""
         try:
             if not self.record.is_file() or self.record.stat().st_size > _LARGEST:
                 return set()
             told = json.loads(self.record.read_bytes())
-            if told["version"] != _VERSION or told["about"] != self.describe(sound):
+            if told["version"] != _VERSION or told["about"] != describe_run(sound, self.about):
                 return set()
             outputs = told["outputs"].items()
             return {Path(path) for path, content in outputs if _is_as_told(Path(path), content)}
@@ -82,7 +77,7 @@ class FileState:
             str(path.absolute()): None if text is None else hashlib.sha256(text.encode()).hexdigest()
             for path, text in contents.items()
         }
-        told = {"version": _VERSION, "about": self.describe(sound), "outputs": outputs}
+        told = {"version": _VERSION, "about": describe_run(sound, self.about), "outputs": outputs}
         temporary = self.record.with_name(f".{secrets.token_hex(6)}.tmp")
         try:
             temporary.write_text(json.dumps(told), encoding="utf-8")
@@ -95,6 +90,12 @@ class FileState:
         for path in (self.journal, self.record):
             if path.is_file() and not path.is_symlink():
                 path.unlink(missing_ok=True)
+
+
+def describe_run(sound: Path, about: Mapping[str, Any]) -> dict[str, Any]:
+    """All that a run depends on: the recording, and what else there is."""
+    with sound.open("rb") as file:
+        return {"recording": hashlib.file_digest(file, "sha256").hexdigest(), **about}
 
 
 def _is_as_told(path: Path, content: str | None) -> bool:

@@ -6,20 +6,16 @@ The limits are those of broadcasters' style guides: 42 columns (a Hanzi takes tw
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import pairwise, zip_longest
+from itertools import zip_longest
 
-from diffusion_asr.languages import is_han, is_wide
-from diffusion_asr.transcript import Segment, join_lines
+from diffusion_asr.formats.units import Unit, has_times, is_glued, join_units, list_units, width
+from diffusion_asr.transcript import Segment
 
 _CLAUSE_END = tuple(",;:–—，、；：?!…。？！।")
 _ABBREVIATION = 4  # letters of a word with a dot that may be one: "Mr."
-_CLOSING = frozenset("，。、；：？！）」』】》〉”’…,.;:?!)]}»")
-_OPENING = frozenset("（「『【《〈“‘([{«¿¡")
-_JOINER = "\u200d"  # makes one letter of two, as in Devanagari
 _GAP = 0.5  # seconds between cues that may still become one
 _SHIFT = 0.7  # seconds by which a cue may come early or late to be read
 _INSTANT = 1e-6  # seconds that are none
@@ -53,25 +49,6 @@ class CueOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Unit:
-    """A piece of text that no line end divides: a word, or a Hanzi with its marks.
-
-    Attributes:
-        text: Without spaces around it.
-        start: Seconds.
-        end: Seconds.
-        glued: No space stands before it.
-        word: Number of its word in the segment; None where words have no times.
-    """
-
-    text: str
-    start: float
-    end: float
-    glued: bool = False
-    word: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Cue:
     """What is on the screen at a time.
 
@@ -96,7 +73,7 @@ class Cue:
 
     def render(self, show: Callable[[Unit], str] = lambda unit: unit.text) -> str:
         """The text with its line ends."""
-        return "\n".join(_joined(line, show) for line in self.lines)
+        return "\n".join(join_units(line, show) for line in self.lines)
 
 
 def build_cues(
@@ -119,7 +96,7 @@ def build_cues(
 
 
 def _cut(segment: Segment, layout: _Layout) -> Iterator[Cue]:
-    timed = _has_times(segment)
+    timed = has_times(segment)
     lines = [line for line in map(str.strip, segment.text.splitlines()) if line]
     if not lines:
         return
@@ -127,108 +104,13 @@ def _cut(segment: Segment, layout: _Layout) -> Iterator[Cue]:
         rows = tuple((Unit(line, segment.start, segment.end),) for line in lines)
         yield Cue(segment.start, segment.end, rows, segment)
         return
-    units = list(_units(segment, timed, layout.options.max_line_width))
+    units = list(list_units(segment, timed, layout.options.max_line_width))
     if not timed and layout.fits(units):
         yield Cue(segment.start, segment.end, layout.lines(units), segment)
         return
     for first, last in layout.divide(units):
         part = units[first:last]
         yield Cue(part[0].start, part[-1].end, layout.lines(part), segment, timed)
-
-
-def _has_times(segment: Segment) -> bool:
-    """Whether the words are the text's own, in order of time."""
-    spoken = "".join("".join(word.text.split()) for word in segment.words)
-    ordered = all(a.start <= b.start for a, b in pairwise(segment.words))
-    return bool(segment.words) and ordered and spoken == "".join(segment.text.split())
-
-
-# --- units -------------------------------------------------------------------------------------------------
-
-
-def _units(segment: Segment, timed: bool, widest: int) -> Iterator[Unit]:
-    """The segment's text in pieces; times within a word, or without words, are shared by width."""
-    if timed:
-        words = [(word.text, word.start, word.end) for word in segment.words]
-    else:
-        words = [(join_lines(segment.text), segment.start, segment.end)]
-    opening, before = "", ""
-    for number, (text, start, end) in enumerate(words):
-        pieces = list(_divide_word(opening + text, widest))
-        opening = ""
-        if number + 1 < len(words) and pieces and _ends_open(pieces[-1][0]):
-            last, glued = pieces[-1]
-            pieces[-1], opening = (last[:-1], glued), last[-1]  # an opening quote goes with what follows
-        total, done = sum(width(piece) for piece, _ in pieces) or 1, 0
-        for place, (piece, glued) in enumerate(pieces):
-            left, done = done, done + width(piece)
-            yield Unit(
-                piece,
-                start + (end - start) * left / total,
-                start + (end - start) * done / total,
-                glued or (place == 0 and _is_glued(before, piece)),
-                number if timed else None,
-            )
-            before = piece
-
-
-def _divide_word(text: str, widest: int) -> Iterator[tuple[str, bool]]:
-    """Pieces of a text, and whether no space stands before them."""
-    for part in text.split():
-        for place, piece in enumerate(_pieces(part, widest)):
-            yield piece, place > 0
-
-
-def _ends_open(piece: str) -> bool:
-    """Whether a word of a wide script ends with a mark that opens what follows."""
-    return len(piece) > 1 and (piece[-1] in _OPENING and (is_wide(piece[-1]) or is_wide(piece[-2])))
-
-
-def _is_glued(before: str, piece: str) -> bool:
-    """Whether no space stands between two words, as in ``text.spacing``."""
-    return not before or is_han(piece) or is_han(before) or is_wide(before[-1])
-
-
-def _pieces(part: str, widest: int) -> Iterator[str]:
-    """Text without spaces, divided around wide letters (marks stay with them), and where it is too wide."""
-    piece = ""
-    for letter in part:
-        wide = bool(piece) and (is_wide(letter) or is_wide(piece[-1])) and piece[-1] not in _OPENING
-        if wide and not _joins(letter):
-            yield piece
-            piece = ""
-        elif piece and width(piece) + width(letter) > widest:
-            cut = _last_break(piece + letter)
-            yield piece[:cut]
-            piece = piece[cut:]
-        piece += letter
-    if piece:
-        yield piece
-
-
-def _joins(letter: str) -> bool:
-    """Whether a letter belongs to the one before it."""
-    return letter in _CLOSING or letter == _JOINER or unicodedata.category(letter)[0] == "M"
-
-
-def _last_break(text: str) -> int:
-    """The last place in a text where a line may begin; its last letter if there is none."""
-    for place in range(len(text) - 1, 0, -1):
-        if not _joins(text[place]) and text[place - 1] not in _OPENING:
-            return place
-    return len(text) - 1
-
-
-def width(text: str) -> int:
-    """Columns of a text."""
-    return sum(2 if is_wide(letter) else 1 for letter in text)
-
-
-def _joined(units: Sequence[Unit], show: Callable[[Unit], str] = lambda unit: unit.text) -> str:
-    text = ""
-    for place, unit in enumerate(units):
-        text += show(unit) if unit.glued or place == 0 else f" {show(unit)}"
-    return text
 
 
 # --- lines and cues ----------------------------------------------------------------------------------------
@@ -255,7 +137,7 @@ class _Layout:
         """As few lines as possible, about as wide as one another."""
         limit = self.options.max_line_width
         best = self._wrapped(units, limit)
-        whole = self.lead + width(_joined(units))
+        whole = self.lead + width(join_units(units))
         for narrower in range(-(-whole // len(best)), limit):
             lines = self._wrapped(units, narrower)
             if len(lines) == len(best):
@@ -297,7 +179,7 @@ class _Layout:
     def _cost(self, part: Sequence[Unit], following: Unit | None) -> float:
         """Few cues, filled alike, that end where clauses do or a pause is."""
         room = self.options.max_line_width * self.options.max_line_count
-        empty = 1.0 - min(1.0, width(_joined(part)) / room)
+        empty = 1.0 - min(1.0, width(join_units(part)) / room)
         cost = 1.0 + empty**2
         if part[-1].end - part[0].start < self.options.min_seconds:
             cost += 0.5
@@ -315,7 +197,7 @@ def _join_short(cues: Sequence[Cue], options: CueOptions, lead: Callable[[Segmen
         until = float("inf") if following is None else following.start
         if out and _may_be_one(out[-1], cue, options) and _are_short(out[-1], cue, until, options):
             before, first = out[-1].units, cue.units[0]
-            both = (*before, replace(first, glued=_is_glued(before[-1].text, first.text)), *cue.units[1:])
+            both = (*before, replace(first, glued=is_glued(before[-1].text, first.text)), *cue.units[1:])
             layout = _Layout(options, lead(cue.segment))
             if layout.fits(both):
                 out[-1] = replace(out[-1], end=cue.end, lines=layout.lines(both))
@@ -361,7 +243,7 @@ def _settle_times(cues: Sequence[Cue], options: CueOptions) -> list[Cue]:
 
 def _wanted(cue: Cue, options: CueOptions) -> float:
     """Seconds in which a cue can be read."""
-    columns = sum(width(_joined(line)) for line in cue.lines)
+    columns = sum(width(join_units(line)) for line in cue.lines)
     return min(max(options.min_seconds, columns / options.max_speed), options.max_seconds)
 
 

@@ -14,8 +14,9 @@ from functools import partial
 from itertools import pairwise
 
 from diffusion_asr.formats.base import Format, assemble, bad, millis, one_line, shown, span, time_from
-from diffusion_asr.formats.cues import Cue, CueOptions, Unit, build_cues
+from diffusion_asr.formats.cues import Cue, CueOptions, build_cues
 from diffusion_asr.formats.marks import mark_speakers, read_speakers
+from diffusion_asr.formats.units import Unit
 from diffusion_asr.transcript import Segment, Transcript, Word
 
 _ARROW = "-->"

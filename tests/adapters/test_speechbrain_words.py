@@ -197,3 +197,13 @@ def test_the_readmes_python_runs(wave: torch.Tensor, tmp_path: Path, monkeypatch
     exec(compile(block, "recipes/speechbrain/README.md", "exec"), names)
     assert names["words"] == [names["asr"].tokenizer.decode(names["hyps"][0])] != [""]
     assert max(names["probabilities"][0], key=names["probabilities"][0].get) == "en"
+
+
+def test_languages_by_name_and_tag(core: Recognizer, wave: torch.Tensor) -> None:
+    model = adapter.DiffusionModule(language="de-DE")
+    assert (model.language, model.tokenizer.language) == ("de", "de")
+    german, english = (core.transcribe(CLIP, code).text for code in ("de", "en"))
+    assert german != english
+    for given, expected in ((None, german), ("English", english), ("<|en|>", english), ("auto", english)):
+        (heard,) = model.transcribe(wave, None, given)
+        assert heard.text == expected

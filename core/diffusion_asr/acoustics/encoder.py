@@ -26,12 +26,15 @@ class AcousticMemory:
         mask: (B, T) bool, True on real frames.
         frame_rate: States per second.
         tail: (B,) how many of a clip's last frames are silence that the encoder added; None is none.
+        lower: (B, T, D) states below the encoder's top layers, for who has top layers of its own; None where
+            nobody asked for them (``EncoderConfig.tap``).
     """
 
     states: Tensor
     mask: Tensor
     frame_rate: float
     tail: Tensor | None = None
+    lower: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.states)
@@ -40,9 +43,9 @@ class AcousticMemory:
         """One clip without its padding, as a batch of one."""
         size = int(self.mask[row].sum())
         tail = None if self.tail is None else self.tail[row : row + 1]
-        return AcousticMemory(
-            self.states[row : row + 1, :size], self.mask[row : row + 1, :size], self.frame_rate, tail
-        )
+        lower = None if self.lower is None else self.lower[row : row + 1, :size]
+        own = slice(row, row + 1), slice(size)
+        return AcousticMemory(self.states[own], self.mask[own], self.frame_rate, tail, lower)
 
     def spoken(self) -> AcousticMemory:
         """Without the tail."""
@@ -78,6 +81,7 @@ class EncoderConfig:
 
     ``tail`` is how many seconds of silence it hears after a clip, where 30 s leave room. Whisper was trained
     on clips padded to 30 s: one second of that is enough to make it write ends as well (RUNS.md), and cheap.
+    ``tap`` is after how many layers ``AcousticMemory.lower`` is taken; 0 is never.
     """
 
     n_mels: int = 80
@@ -86,6 +90,7 @@ class EncoderConfig:
     heads: int = 8
     max_frames: int = 1500
     tail: float = 0.0
+    tap: int = 0
 
 
 class SelfAttention(nn.Module):
@@ -153,12 +158,24 @@ class WhisperEncoder(nn.Module):
 
     def forward(self, mel: Tensor) -> Tensor:
         """Encode (B, n_mels, frames) at 100 Hz into (B, ceil(frames / 2), D)."""
+        return self.layer_norm(self.climb(self.embed(mel), self.layers))  # type: ignore[no-any-return]
+
+    def embed(self, mel: Tensor) -> Tensor:
+        """What the first layer reads."""
         x = F.gelu(self.conv1(mel.to(self.conv1.weight.dtype)))
         x = F.gelu(self.conv2(x)).transpose(1, 2)
-        x = x + self.embed_positions.weight[: x.shape[1]]
-        for layer in self.layers:
+        return x + self.embed_positions.weight[: x.shape[1]]
+
+    def climb(self, x: Tensor, layers: nn.ModuleList) -> Tensor:
+        """``x`` (B, T, D) through some of its layers."""
+        for layer in layers:
             x = layer(x, None)
-        return self.layer_norm(x)  # type: ignore[no-any-return]
+        return x
+
+    def _tapped(self, mel: Tensor) -> tuple[Tensor, Tensor]:
+        """``forward``, and the states after ``tap`` layers."""
+        lower = self.climb(self.embed(mel), self.layers[: self.config.tap])
+        return self.layer_norm(self.climb(lower, self.layers[self.config.tap :])), lower
 
     @torch.inference_mode()
     def encode(self, waveforms: Tensor, lengths: Tensor | None = None) -> AcousticMemory:
@@ -174,12 +191,19 @@ class WhisperEncoder(nn.Module):
         heard = (lengths + tail).clamp(max=most).maximum(lengths)
         waveforms = F.pad(waveforms.float(), (0, max(0, int(heard.max()) - waveforms.shape[1])))
         mel, frames = self.log_mel(waveforms, heard)
-        states = [self(clip[None, :, :n])[0] for clip, n in zip(mel, frames.tolist(), strict=True)]
+        clips = [clip[None, :, :n] for clip, n in zip(mel, frames.tolist(), strict=True)]
+        lower = None
+        if self.config.tap:
+            both = [self._tapped(clip) for clip in clips]
+            states = [top[0] for top, _ in both]
+            lower = nn.utils.rnn.pad_sequence([below[0] for _, below in both], batch_first=True)
+        else:
+            states = [self(clip)[0] for clip in clips]
         used = torch.tensor([len(s) for s in states], device=lengths.device)
         mask = torch.arange(int(used.max()), device=used.device) < used[:, None]
         padded = nn.utils.rnn.pad_sequence(states, batch_first=True)
         spoken = ((lengths // HOP).clamp(min=1) + 1) // 2  # states: the second convolution has stride 2
-        return AcousticMemory(padded, mask, self.frame_rate, used - spoken if tail else None)
+        return AcousticMemory(padded, mask, self.frame_rate, used - spoken if tail else None, lower)
 
 
 def check_waveforms(waveforms: Tensor, lengths: Tensor | None) -> None:

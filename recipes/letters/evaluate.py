@@ -10,12 +10,12 @@ import torch
 
 from recipes.embedded.data import Clip, collate
 from recipes.letters.alphabet import Alphabet, hanzi_of, symbols_of
-from recipes.letters.model import LetterCanvas, collapse, numbers_of
+from recipes.letters.model import TrainedLetterCanvas, collapse, numbers_of
 
 
 @torch.inference_mode()
 def error_rates(
-    model: LetterCanvas, alphabet: Alphabet, clips: Sequence[Clip], device: str = "cpu"
+    model: TrainedLetterCanvas, alphabet: Alphabet, clips: Sequence[Clip], device: str = "cpu"
 ) -> dict[str, float]:
     """Per cent of symbols wrong by language and source: letters, Mandarin sounds, Hanzi (``zh hanzi``)."""
     pairs: dict[str, list[tuple[list[str], list[str]]]] = defaultdict(list)

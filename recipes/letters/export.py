@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from diffusion_asr.models.packing import pack_tensors
 from recipes.letters.alphabet import Alphabet
-from recipes.letters.model import LetterCanvas
+from recipes.letters.model import TrainedLetterCanvas
 from recipes.letters.train import WEIGHTS, fill_canvas, load_whisper_encoder
 
 
@@ -26,7 +26,7 @@ def export(work: Path, run: str, out: Path, hanzi: bool = False) -> None:
         shutil.copy(source / name, out / name)
 
 
-def load_canvas(folder: Path, whisper: Path) -> tuple[LetterCanvas, Alphabet]:
+def load_canvas(folder: Path, whisper: Path) -> tuple[TrainedLetterCanvas, Alphabet]:
     """What ``export`` wrote; an output for Hanzi that was left out is untrained.
 
     Args:
@@ -34,6 +34,6 @@ def load_canvas(folder: Path, whisper: Path) -> tuple[LetterCanvas, Alphabet]:
         whisper: ``model.safetensors`` of Whisper base, for the shape of its layers.
     """
     alphabet = Alphabet.load(folder / "alphabet.json")
-    model = LetterCanvas(load_whisper_encoder(whisper), len(alphabet.letters), len(alphabet.hanzi))
+    model = TrainedLetterCanvas(load_whisper_encoder(whisper), len(alphabet.letters), len(alphabet.hanzi))
     fill_canvas(model, folder)
     return model.eval(), alphabet

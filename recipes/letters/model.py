@@ -1,4 +1,4 @@
-"""The letter canvas: Whisper's top two encoder layers, trained on, and a linear layer on pairs of states."""
+"""The letter canvas in training: Whisper's top encoder layers as a start, and a second output for Hanzi."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import copy
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from diffusion_asr.acoustics.encoder import WhisperEncoder
+from diffusion_asr.decoding.letters.model import PAIR, LetterCanvas, LetterConfig
 from diffusion_asr.languages import LANGUAGES
 
+__all__ = ["LOWER", "PAIR", "LowerEncoder", "TrainedLetterCanvas", "collapse", "numbers_of"]
 LOWER = 4  # encoder layers that stay as they are; the letter canvas has its own copy of those above
-PAIR = 2  # states of 20 ms that make a slot
 
 
 class LowerEncoder(WhisperEncoder):
@@ -20,40 +20,28 @@ class LowerEncoder(WhisperEncoder):
 
     def forward(self, mel: Tensor) -> Tensor:
         """(B, n_mels, frames) to (B, ceil(frames / 2), D)."""
-        x = F.gelu(self.conv1(mel.to(self.conv1.weight.dtype)))
-        x = F.gelu(self.conv2(x)).transpose(1, 2)
-        x = x + self.embed_positions.weight[: x.shape[1]]
-        for layer in self.layers[:LOWER]:
-            x = layer(x, None)
-        return x
+        return self.climb(self.embed(mel), self.layers[:LOWER])
 
 
-class LetterCanvas(nn.Module):
-    """States (B, T, D) to log-probabilities of letters (B, ceil(T / 2), V) and of Hanzi."""
+class TrainedLetterCanvas(LetterCanvas):
+    """A letter canvas of all languages that starts from an encoder's top layers.
+
+    ``hanzi`` reads the same hidden states as ``letters``.
+    """
 
     def __init__(self, encoder: WhisperEncoder, letters: int, hanzi: int, dropout: float = 0.1) -> None:
-        super().__init__()
-        width = encoder.config.d_model
+        sizes = encoder.config
+        top = sizes.layers - LOWER
+        super().__init__(LetterConfig(letters, tuple(LANGUAGES), sizes.d_model, top, sizes.heads))
         self.layers = copy.deepcopy(encoder.layers[LOWER:])
         self.norm = copy.deepcopy(encoder.layer_norm)
-        self.language = nn.Embedding(len(LANGUAGES), width)
-        self.pair, self.pair_norm = nn.Linear(PAIR * width, width), nn.LayerNorm(width)
-        self.letters, self.hanzi = nn.Linear(width, letters), nn.Linear(width, hanzi)
+        self.hanzi = nn.Linear(sizes.d_model, hanzi)
         self.dropout = nn.Dropout(dropout)
         nn.init.normal_(self.language.weight, std=0.02)
 
     def hidden(self, states: Tensor, language: Tensor, mask: Tensor | None = None) -> Tensor:
-        """(B, T, D) states of ``LowerEncoder`` to (B, slots, D); ``mask`` (B, T), True on real states."""
-        x = states
-        for layer in self.layers:
-            x = layer(x, None if mask is None else mask[:, None, None])
-        x = self.norm(x) + self.language(language)[:, None]
-        x = F.pad(x, (0, 0, 0, x.shape[1] % PAIR)).reshape(len(x), -1, PAIR * x.shape[-1])
-        return self.dropout(F.gelu(self.pair_norm(self.pair(x))))  # type: ignore[no-any-return]
-
-    def forward(self, states: Tensor, language: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Log-probabilities of letters (B, slots, V)."""
-        return self.letters(self.hidden(states, language, mask)).float().log_softmax(-1)  # type: ignore[no-any-return]
+        """See ``LetterCanvas.hidden``."""
+        return self.dropout(super().hidden(states, language, mask))  # type: ignore[no-any-return]
 
 
 def numbers_of(languages: list[str]) -> Tensor:

@@ -20,7 +20,7 @@ from recipes.embedded.data import Batch, Clip, batches, collate, load, training_
 from recipes.embedded.features import ENCODER
 from recipes.letters.alphabet import Alphabet
 from recipes.letters.evaluate import error_rates
-from recipes.letters.model import PAIR, LetterCanvas, LowerEncoder, numbers_of
+from recipes.letters.model import PAIR, LowerEncoder, TrainedLetterCanvas, numbers_of
 
 WEIGHTS = "weights.safetensors"  # of an exported run
 SHARES = {"en": 1.1, "de": 1.0, "fr": 0.9, "es": 1.0, "hi": 1.1, "zh": 1.3}
@@ -66,7 +66,7 @@ class LetterTrainer:
         self.rng = random.Random(options.seed)
         encoder = load_whisper_encoder(work / "weights/whisper/model.safetensors")
         sizes = len(self.alphabet.letters), len(self.alphabet.hanzi)
-        self.model = LetterCanvas(encoder, *sizes)
+        self.model = TrainedLetterCanvas(encoder, *sizes)
         if begun:
             fill_canvas(self.model, begun)
         self.model = self.model.to(options.device).train()
@@ -205,7 +205,7 @@ def ctc(rows: Tensor, slots: Tensor, targets: Sequence[Tensor]) -> Tensor:
     return (losses / counts.clamp(min=1)).mean()
 
 
-def fill_canvas(model: LetterCanvas, folder: Path) -> None:
+def fill_canvas(model: TrainedLetterCanvas, folder: Path) -> None:
     """Load an exported run's weights; an output for Hanzi that was left out stays as it is."""
     path = folder / WEIGHTS
     missing, unexpected = model.load_state_dict(unpack_file(path, torch.float32), strict=False)

@@ -14,7 +14,7 @@ from recipes.letters import train
 from recipes.letters.alphabet import Alphabet, hanzi_of, letters_of, sounds_of
 from recipes.letters.evaluate import rate
 from recipes.letters.export import export, load_canvas
-from recipes.letters.model import LOWER, LetterCanvas, LowerEncoder, collapse, numbers_of
+from recipes.letters.model import LOWER, LowerEncoder, TrainedLetterCanvas, collapse, numbers_of
 from recipes.letters.train import LetterOptions, LetterTrainer
 
 TEXTS = [("Ein Bär!", "de"), ("नमस्ते।", "hi"), ("你好，中国", "zh")] * 5
@@ -52,7 +52,7 @@ def test_texts_come_back_as_numbers(alphabet: Alphabet, tmp_path: Path) -> None:
 
 
 def test_a_clip_does_not_depend_on_its_neighbours(alphabet: Alphabet) -> None:
-    model = LetterCanvas(small_encoder(), len(alphabet.letters), len(alphabet.hanzi)).eval()
+    model = TrainedLetterCanvas(small_encoder(), len(alphabet.letters), len(alphabet.hanzi)).eval()
     states = torch.randn(2, 9, 512)
     mask = torch.tensor([[True] * 9, [True] * 6 + [False] * 3])
     with torch.inference_mode():

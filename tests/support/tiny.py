@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -31,7 +31,12 @@ from diffusion_asr.decoding.causal.scorer import PieceScorer
 from diffusion_asr.decoding.decoder import Decoded, Decoder
 from diffusion_asr.decoding.denoiser import CanvasDenoiser, DenoiserConfig
 from diffusion_asr.decoding.diffusion import DiffusionDecoder
-from diffusion_asr.models.folder import save_folder
+from diffusion_asr.decoding.letters.decoder import LetterDecoder
+from diffusion_asr.decoding.letters.model import LetterCanvas, LetterConfig
+from diffusion_asr.decoding.letters.ngram import build_model, count_letters
+from diffusion_asr.decoding.letters.search import SearchRule
+from diffusion_asr.models.folder import NGRAM, save_folder
+from diffusion_asr.models.ngrams import save_ngram
 from diffusion_asr.models.packing import pack_tensors
 from diffusion_asr.models.parts import Parts
 from diffusion_asr.recognizer import Recognizer
@@ -107,34 +112,53 @@ def rewriter(model: CausalRefiner, pieces: Tensor, options: RewriterOptions | No
     return Rewriter(model, PieceScorer(model, pieces), options)
 
 
-def parts(folder: Path, refined: bool = False) -> Parts:
+def letters(words: Vocabulary) -> LetterDecoder:
+    """Hindi by letters, on what ``ENCODER`` hears below its top layer."""
+    alphabet = ("", *(piece for piece in HINDI if len(piece) == 1))
+    config = LetterConfig(len(alphabet), ("hi",), d_model=WIDTH, layers=1, heads=2)
+    texts = [[alphabet.index(letter) for letter in text] for text in ("नमस्ते", "के मन")]
+    model = build_model(count_letters(texts, alphabet.index(" "), 3), len(alphabet), least=1)
+    rule = SearchRule(weight=0.3, bonus=1.0, context=2)
+    return LetterDecoder(randomised(LetterCanvas(config), 4), alphabet, model, words, rule)
+
+
+def parts(folder: Path, refined: bool = False, lettered: bool = False) -> Parts:
     """A whole model in float32; its vocabulary is written to ``folder``."""
     words = vocabulary(folder)
     canvas = denoiser(len(words))
     decoder: Decoder = DiffusionDecoder(canvas, words)
-    if refined:
-        decoder = CanvasDecoder(canvas, refiner(len(words)), words)
+    if refined or lettered:
+        decoder = CanvasDecoder(
+            canvas, refiner(len(words)), words, letters=letters(words) if lettered else None
+        )
+    heard = replace(ENCODER, tap=1) if lettered else ENCODER
     return Parts(
-        encoder=randomised(WhisperEncoder(ENCODER), 0), decoder=decoder, vocabulary=words,
+        encoder=randomised(WhisperEncoder(heard), 0), decoder=decoder, vocabulary=words,
         name="tiny", version="0", calibration=Calibration(), denoiser=canvas,
         language=randomised(LanguagePosterior(WIDTH, canvas.config.languages), 2),
     )  # fmt: skip
 
 
-def model(folder: Path, refined: bool = False) -> Path:
+def model(folder: Path, refined: bool = False, lettered: bool = False) -> Path:
     """The same model as a signed folder."""
-    whole = parts(folder, refined)
+    whole = parts(folder, refined, lettered)
     assert isinstance(whole.encoder, WhisperEncoder)
     assert whole.denoiser is not None
     assert whole.language is not None
     config = {
-        "name": whole.name, "version": whole.version, "encoder": asdict(ENCODER),
+        "name": whole.name, "version": whole.version, "encoder": asdict(whole.encoder.config),
         "denoiser": asdict(whole.denoiser.config), "calibration": {"a": 1.0, "b": 0.0},
     }  # fmt: skip
     modules = {"encoder": whole.encoder, "denoiser": whole.denoiser, "language": whole.language}
     if isinstance(whole.decoder, CanvasDecoder):
         modules["refiner"] = whole.decoder.refiner
         config["refiner"] = asdict(whole.decoder.refiner.config)
+        if whole.decoder.letters is not None:
+            modules["letters"] = whole.decoder.letters.canvas
+            save_ngram(folder / NGRAM, whole.decoder.letters.model)
+            sizes = asdict(whole.decoder.letters.canvas.config) | {"context": 2, "weight": 0.3}
+            del sizes["letters"]
+            config["letters"] = sizes | {"bonus": 1.0, "alphabet": list(whole.decoder.letters.alphabet[1:])}
     save_folder(folder, config, {name: pack_tensors(module.state_dict()) for name, module in modules.items()})
     return folder
 

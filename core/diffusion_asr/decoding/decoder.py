@@ -69,6 +69,8 @@ class Decoded:
         parallel_passes: Calls of a network in which every place of the canvas may change.
         causal_passes: Passes of a decoder that goes from left to right.
         timing_passes: Passes that tell word times only; ``steps`` does not bound them.
+        lead: Seconds by which the slots run ahead of what is heard in them; None is the model's usual lead
+            (``Calibration.lag``).
         starts: Seconds at which the canvas's tokens begin; empty where only the slots tell.
         trace: Every decoding pass, if it was asked for.
     """
@@ -80,6 +82,7 @@ class Decoded:
     parallel_passes: int
     causal_passes: int = 0
     timing_passes: int = 0
+    lead: float | None = None
     starts: tuple[float, ...] = ()
     trace: tuple[TraceStep, ...] = ()
 

@@ -14,6 +14,8 @@ STARTS: tuple[Start, ...] = ("null", "noise")
 class DecodingOptions:
     """How to decode; one value that goes whole from the command line to the decoder.
 
+    A language that is written by letters (Hindi in canvas-base) takes one pass and reads no first canvas.
+
     Attributes:
         steps: At most so many passes in all; None goes on until the text has settled.
         max_steps: The limit where ``steps`` is None; None is the decoder's own.

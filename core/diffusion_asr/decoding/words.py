@@ -92,11 +92,10 @@ def build_words(
         calibration: From log-probability to confidence, and the lag.
     """
     groups = group_words(list_tokens(clip, vocabulary))
+    lag = calibration.lag if clip.lead is None else clip.lead
 
     def heard(slot: int, edge: float) -> float:
-        return max(
-            0.0, shift_to_speech(float(clip.slot_times[slot]) + edge * clip.slot_seconds, calibration.lag)
-        )
+        return max(0.0, shift_to_speech(float(clip.slot_times[slot]) + edge * clip.slot_seconds, lag))
 
     told = [heard(g[0].first, -0.5) if g[0].start is None else g[0].start for g in groups]
     starts = [min(start, seconds) for start in told]

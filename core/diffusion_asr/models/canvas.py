@@ -19,12 +19,21 @@ from diffusion_asr.decoding.causal.model import CausalRefiner, RefinerConfig
 from diffusion_asr.decoding.decoder import Decoder
 from diffusion_asr.decoding.denoiser import CanvasDenoiser, DenoiserConfig
 from diffusion_asr.decoding.diffusion import DiffusionDecoder
+from diffusion_asr.decoding.letters.decoder import LetterDecoder
+from diffusion_asr.decoding.letters.model import LetterCanvas
 from diffusion_asr.errors import REINSTALL, ModelError
 from diffusion_asr.json_files import check
-from diffusion_asr.models.folder import REFINER
+from diffusion_asr.models.folder import LETTERS, NGRAM, REFINER
+from diffusion_asr.models.ngrams import load_ngram
 from diffusion_asr.models.packing import unpack_file
 from diffusion_asr.models.parts import Parts
-from diffusion_asr.models.schema import CanvasModel, DenoiserSizes, RefinerSizes, check_canvas_model
+from diffusion_asr.models.schema import (
+    CanvasModel,
+    DenoiserSizes,
+    LetterSizes,
+    RefinerSizes,
+    check_canvas_model,
+)
 from diffusion_asr.text.vocabulary import Vocabulary
 
 TABLE = "embed_tokens.weight"
@@ -81,7 +90,8 @@ def load_canvas_model(folder: Path, config: Mapping[str, Any]) -> Parts:
     encoder, denoiser, language = _load_networks(sizes, folder)
     decoder: Decoder = DiffusionDecoder(denoiser, vocabulary)
     if refiner is not None:
-        decoder = CanvasDecoder(denoiser, refiner, vocabulary, sizes.swept)
+        letters = _load_letters(sizes.letters, folder, vocabulary) if sizes.letters else None
+        decoder = CanvasDecoder(denoiser, refiner, vocabulary, sizes.swept, letters)
     calibration = sizes.calibration.config()
     return Parts(encoder, decoder, vocabulary, sizes.name, sizes.version, calibration, language, denoiser)
 
@@ -122,6 +132,15 @@ def _load_refiner(sizes: RefinerSizes, folder: Path) -> CausalRefiner:
     if quick:
         int8.quantise_linears(refiner)
     return refiner
+
+
+def _load_letters(sizes: LetterSizes, folder: Path, vocabulary: Vocabulary) -> LetterDecoder:
+    with torch.device("meta"), Bare():
+        canvas = LetterCanvas(sizes.config())
+    _fill(canvas, folder / LETTERS, compute_dtype())
+    alphabet = ("", *sizes.alphabet)
+    model = load_ngram(folder / NGRAM, len(alphabet))
+    return LetterDecoder(canvas, alphabet, model, vocabulary, sizes.rule())
 
 
 def _fill(

@@ -27,7 +27,8 @@ FORMAT = 2
 _UNSIGNED = 1  # the format of folders whose config.json is not signed itself
 WEIGHTS = ("encoder.safetensors", "denoiser.safetensors", "language.safetensors")
 REFINER = "refiner.safetensors"  # optional
-FILES = (*WEIGHTS, REFINER, "vocabulary.json", "bpe.json")  # what a model consists of
+LETTERS, NGRAM = "letters.safetensors", "ngram.safetensors"  # optional
+FILES = (*WEIGHTS, REFINER, LETTERS, NGRAM, "vocabulary.json", "bpe.json")  # what a model consists of
 
 
 def hash_file(path: Path) -> str:

@@ -13,6 +13,8 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from diffusion_asr.acoustics.encoder import EncoderConfig
 from diffusion_asr.decoding.calibration import Calibration
 from diffusion_asr.decoding.denoiser import DenoiserConfig
+from diffusion_asr.decoding.letters.model import LetterConfig
+from diffusion_asr.decoding.letters.search import SearchRule
 from diffusion_asr.json_files import Schema, check
 
 _ENCODER, _DENOISER, _CALIBRATION = EncoderConfig(), DenoiserConfig(vocabulary=2), Calibration()
@@ -60,6 +62,7 @@ class EncoderSizes(_Sizes):
     n_mels: int = Field(_ENCODER.n_mels, ge=8, le=512)
     max_frames: int = Field(_ENCODER.max_frames, ge=_WINDOW, le=4 * _WINDOW)
     tail: float = Field(_ENCODER.tail, ge=0, le=30)
+    tap: int = Field(_ENCODER.tap, ge=0, le=127)
 
     def config(self) -> EncoderConfig:
         """The same for the network."""
@@ -97,6 +100,40 @@ class RefinerSizes(_Sizes):
     front: Literal[0] = 0  # models before version 4 may state it; others than 0 this release no longer does
 
 
+class LetterSizes(_Sizes):
+    """See ``decoding.letters``: the canvas, its alphabet without null, and the search.
+
+    Attributes:
+        context: Letters that the language model looks back.
+        weight: Of the language model.
+        bonus: Nats for each letter.
+    """
+
+    layers: Layers = 2
+    languages: Languages
+    alphabet: list[Annotated[str, Field(min_length=1, max_length=1)]] = Field(min_length=2, max_length=255)
+    context: int = Field(ge=1, le=32)
+    weight: float = Field(ge=0, le=100)
+    bonus: float = Field(ge=-100, le=100)
+
+    def config(self) -> LetterConfig:
+        """The same for the network."""
+        sizes = self.model_dump(include={"d_model", "layers", "heads"})
+        return LetterConfig(len(self.alphabet) + 1, tuple(self.languages), **sizes)
+
+    def rule(self) -> SearchRule:
+        """The same for the search."""
+        return SearchRule(self.weight, self.bonus, context=self.context)
+
+    @model_validator(mode="after")
+    def _letters_are_distinct(self) -> Self:
+        if len(set(self.alphabet)) < len(self.alphabet):
+            raise ValueError("the alphabet holds a letter twice")
+        if " " not in self.alphabet:
+            raise ValueError("the alphabet holds no space")
+        return self
+
+
 class CalibrationValues(Schema):
     """See ``Calibration``."""
 
@@ -118,6 +155,7 @@ class CanvasModel(Schema):
     denoiser: DenoiserSizes
     refiner: RefinerSizes | None = None
     calibration: CalibrationValues
+    letters: LetterSizes | None = None
     swept: list[Language] | None = None  # languages in which sweeps keep up with verification
 
     @model_validator(mode="after")
@@ -129,9 +167,21 @@ class CanvasModel(Schema):
                 raise ValueError(f"the {name} is {part.d_model} wide, the encoder {self.encoder.d_model}")
         if self.refiner is not None and self.refiner.languages != self.denoiser.languages:
             raise ValueError("denoiser and refiner have other languages")
+        if self.letters is not None:
+            self._check_letters(self.letters)
         if unknown := set(self.swept or ()) - set(self.denoiser.languages):
             raise ValueError(f"swept: {', '.join(sorted(unknown))} is none of the denoiser's languages")
         return self
+
+    def _check_letters(self, letters: LetterSizes) -> None:
+        if self.refiner is None:
+            raise ValueError("letters stand beside a refiner, which this model lacks")
+        if letters.d_model != self.encoder.d_model:
+            raise ValueError(f"the letters are {letters.d_model} wide, the encoder {self.encoder.d_model}")
+        if not 0 < self.encoder.tap < self.encoder.layers:
+            raise ValueError(f"letters need an encoder.tap below its last layer, not {self.encoder.tap}")
+        if unknown := set(letters.languages) - set(self.denoiser.languages):
+            raise ValueError(f"letters: {', '.join(sorted(unknown))} is none of the denoiser's languages")
 
 
 def check_canvas_model(config: Mapping[str, Any], where: object) -> CanvasModel:

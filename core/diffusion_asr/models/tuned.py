@@ -4,7 +4,8 @@ The denoiser is the part that toolkits train; everything else is copied from the
 Where that model has a refiner, the denoiser writes the draft and the refiner has the last word: it keeps
 draft tokens that it finds nearly as probable as its own and replaces the others, names and terms that only
 the denoiser has learnt among them. ``steps=1`` is the denoiser alone; a folder written without the refiner
-always decodes with the denoiser alone, in parallel passes.
+always decodes with the denoiser alone, in parallel passes. With the refiner, languages that are written by
+letters go on to be: training does not touch these.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from diffusion_asr.decoding.calibration import Calibration
 from diffusion_asr.decoding.denoiser import CanvasDenoiser
 from diffusion_asr.errors import ModelError
 from diffusion_asr.models.canvas import Bare, denoiser_config
-from diffusion_asr.models.folder import REFINER, find_model, load_config, save_folder
+from diffusion_asr.models.folder import LETTERS, NGRAM, REFINER, find_model, load_config, save_folder
 from diffusion_asr.models.packing import LARGEST
 from diffusion_asr.models.parts import Parts
 from diffusion_asr.models.schema import SIGNED
@@ -111,10 +112,11 @@ def write_tuned(source: Source, target: Path, denoiser: Mapping[str, Tensor], re
             gone or has changed.
     """
     weights = _checked(source, denoiser)
-    dropped = {DENOISER} if refiner else {DENOISER, REFINER}
+    dropped = {DENOISER} if refiner else {DENOISER, REFINER, LETTERS, NGRAM}
     config = {k: v for k, v in source.config.items() if k not in SIGNED}
     config["version"] = str(config["version"]).removesuffix(_MARK) + _MARK
     if not refiner and config.pop("refiner", None):
+        config.pop("letters", None)
         config["calibration"] = asdict(Calibration(lag=config["calibration"].get("lag", 0.0)))
     with _made(target) as folder:
         for name in source.config["sha256"].keys() - dropped:

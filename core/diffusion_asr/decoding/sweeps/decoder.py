@@ -98,7 +98,8 @@ class SweepDecoder:
         trace: tuple[TraceStep, ...] = ()
         if options.trace:
             trace = trace_sweeps(draft, [place_tokens(each, draft.decoded, size) for each in found])
-        return replace(last, starts=starts, parallel_passes=1 + len(found), trace=trace)
+        # The tokens stand where they are heard, no longer where the draft wrote them down.
+        return replace(last, starts=starts, lead=0.0, parallel_passes=1 + len(found), trace=trace)
 
 
 def find_starts(text: Swept, frame_rate: float) -> tuple[float, ...]:

@@ -7,6 +7,7 @@
     python -m recipes.embedded teach       Whisper base's text on unlabelled clips
     python -m recipes.embedded vocabulary  choose the pieces
     python -m recipes.embedded grow        … more pieces for a trained model
+    python -m recipes.embedded shrink      … without those that texts never use
     python -m recipes.embedded cache       encode clips once, augmented
     python -m recipes.embedded train       the denoiser (resumable)
     python -m recipes.embedded average     the mean of some runs' weights
@@ -106,6 +107,20 @@ def grow(
     from recipes.embedded.grow import grow as run
 
     run(work, shared, out, model, version)
+
+
+@app.command()
+def shrink(
+    out: Path,
+    version: str,
+    model: str = "canvas-base",
+    shared: Shared = SHARED,
+    words: Annotated[Path, typer.Option(help="Folder of Debian's word lists.")] = Path("/usr/share/dict"),
+) -> None:
+    """Write MODEL as a folder OUT without the pieces that texts never use."""
+    from recipes.embedded.shrink import shrink as run
+
+    run(shared, model, out, version, words)
 
 
 @app.command()

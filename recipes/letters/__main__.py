@@ -6,6 +6,7 @@
     python -m recipes.letters train RUN         resumable
     python -m recipes.letters export RUN OUT    its weights, small
     python -m recipes.letters evaluate OUT      errors on dev
+    python -m recipes.letters ship OUT MODEL    a model folder with these letters for Hindi
 
 Every stage takes --work and can be cut off and run again.
 """
@@ -45,7 +46,12 @@ def alphabet(work: Work = WORK, shared: Shared = SHARED) -> None:
 
 @app.command()
 def cache(
-    source: str, variant: int = 0, work: Work = WORK, shared: Shared = SHARED, threads: int = 1
+    source: str,
+    variant: int = 0,
+    language: Annotated[str, typer.Option(help="Only clips of this one.")] = "",
+    work: Work = WORK,
+    shared: Shared = SHARED,
+    threads: int = 1,
 ) -> None:
     """Encode a source's clips up to the trained layers: real, dev, or a synthesiser's shard (kokoro-0)."""
     from recipes.embedded.features import Recording, compose, hash_seed, source_rows
@@ -58,8 +64,10 @@ def cache(
     if source == "dev":
         write(work / "letters/cache/dev", [Recording((r,), 0) for r in rows], encoder, augmented=False)
         return
-    recordings = list(compose(rows, hash_seed(source, variant), joined, 0.03))
-    write(work / f"letters/cache/{source}.{variant}", recordings, encoder)
+    name = f"{source}-{language}.{variant}" if language else f"{source}.{variant}"
+    rows = [row for row in rows if language in ("", row["lang"])]
+    recordings = list(compose(rows, hash_seed(name, variant), joined, 0.03))
+    write(work / f"letters/cache/{name}", recordings, encoder)
 
 
 @app.command()
@@ -82,6 +90,15 @@ def export(run: str, out: Path, hanzi: bool = False, work: Work = WORK) -> None:
     from recipes.letters.export import export as write
 
     write(work, run, out, hanzi)
+
+
+@app.command()
+def ship(folder: Path, out: Path, model: str = "canvas-base", shared: Shared = SHARED) -> None:
+    """Write MODEL as the folder OUT, with the letters of an exported run for Hindi."""
+    from diffusion_asr.models.folder import find_model
+    from recipes.letters.ship import ship as write
+
+    write(folder, find_model(model), out, shared)
 
 
 @app.command()

@@ -72,7 +72,7 @@ def read_arguments(asked: Mapping[str, Any], languages: Sequence[str]) -> dict[s
     found = {name: given.pop(name) for name in GENERATION if name in given}
     if unknown := sorted(given.keys() - _known()):
         raise PipelineInputError(f"unknown options {', '.join(unknown)}; known: {', '.join(GENERATION)}")
-    idle = [name for name, value in given.items() if value is not None and value not in _DONE.get(name, ())]
+    idle = [name for name, value in given.items() if not _is_done(name, value)]
     if isinstance(found.get("temperature"), list | tuple):
         found["temperature"] = _first_temperature(found["temperature"])
     warn_idle(idle, "they change nothing about how this model decodes")
@@ -80,6 +80,11 @@ def read_arguments(asked: Mapping[str, Any], languages: Sequence[str]) -> dict[s
         found["language"] = read_language(found["language"], languages)
     make_options(found)  # an error belongs before the work
     return found
+
+
+def _is_done(name: str, value: Any) -> bool:
+    """Whether it asks for nothing but what is done anyway; arrays are no such thing."""
+    return value is None or (isinstance(value, bool | float | int | list) and value in _DONE.get(name, ()))
 
 
 def read_language(given: Any, languages: Sequence[str]) -> str | list[str | None] | None:

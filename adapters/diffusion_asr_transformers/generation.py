@@ -91,6 +91,11 @@ class _Record:
         for language, window in self._windows:
             joined = ids and window and is_spaced(language)
             if joined and not vocabulary.bytes_of(window[0]).startswith(b" "):
-                ids += vocabulary.spelling(" ")
+                ids += _spell_space(vocabulary)
             ids += window
         return ids
+
+
+def _spell_space(vocabulary: Vocabulary) -> list[int]:
+    """The token that is a space and nothing else, if there is one."""
+    return next(([n] for n in range(len(vocabulary)) if vocabulary.bytes_of(n) == b" "), [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 from transformers.pipelines import Pipeline
 
+from diffusion_asr.errors import ModelError
 from diffusion_asr.toolkits import translate_errors
 from diffusion_asr.transcript import Segment, Transcript, Word
 from diffusion_asr_transformers.arguments import PipelineInputError, make_options, read_arguments, warn_idle
@@ -47,9 +49,10 @@ class DiffusionASRPipeline(Pipeline):  # type: ignore[misc]
         if str(device) not in ("None", "-1", "cpu"):
             warn_idle([f"device={device}"], "this model computes on the CPU")
         super().__init__(model, *args, device="cpu", **_drop_batching(kwargs))
-        checkpoint = model.config.find_checkpoint()
         if self.tokenizer is None:
-            self.tokenizer = DiffusionASRTokenizer.from_pretrained(checkpoint)
+            with contextlib.suppress(ModelError):  # DiffusionGemma has a tokenizer of its own
+                checkpoint = model.config.find_checkpoint()
+                self.tokenizer = DiffusionASRTokenizer.from_pretrained(checkpoint)
         if self.feature_extractor is None:
             self.feature_extractor = DiffusionASRFeatureExtractor()
 
@@ -90,7 +93,8 @@ class DiffusionASRPipeline(Pipeline):  # type: ignore[misc]
             ModelError: See ``DiffusionASRForSpeech.save_pretrained``.
         """
         self.model.save_pretrained(save_directory, **kwargs)
-        self.tokenizer.save_pretrained(Path(save_directory))
+        if self.tokenizer is not None:
+            self.tokenizer.save_pretrained(Path(save_directory))
         self.feature_extractor.save_pretrained(save_directory)
 
     def _sanitize_parameters(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -14,7 +16,10 @@ import soundfile as sf
 import torch
 
 from diffusion_asr import Recognizer
+from diffusion_asr.decoding.decoder import Decoded
+from diffusion_asr.decoding.options import DecodingOptions
 from diffusion_asr.errors import ModelError
+from tests.support import tiny
 from tests.support.transformers_helpers import (
     CLIPS,
     ENGLISH,
@@ -26,6 +31,7 @@ from tests.support.transformers_helpers import (
     transformers,
 )
 
+generate_tokens = importlib.import_module("diffusion_asr_transformers.generation").generate_tokens
 main = importlib.import_module("diffusion_asr_transformers.__main__").main
 
 
@@ -99,6 +105,37 @@ def test_a_repository_of_the_hub_is_fetched_where_it_is_named(
     assert len(processor.tokenizer) == small.config.vocab_size
     adapter.DiffusionASRForSpeech.from_pretrained(tmp_path / "there")
     assert len(fetched) == 2, "a folder is never looked for elsewhere"
+
+
+def test_a_model_without_a_canvas_vocabulary_is_a_pipeline_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny_model(tmp_path)
+    model.config.checkpoint = "somebody/gemma"
+    hub = importlib.import_module("diffusion_asr_transformers.hub")
+    monkeypatch.setattr(hub, "cached_file", lambda *_, **__: None)
+    asr = adapter.DiffusionASRPipeline(model=model)
+    assert asr.tokenizer is None
+    assert asr(ENGLISH)["text"] == model.recognizer.transcribe(ENGLISH).text != ""
+
+
+def test_windows_of_one_recording_do_not_run_together(small: Any) -> None:
+    class Windows:
+        languages = ("en", "zh")
+
+        def __init__(self) -> None:
+            self.told = itertools.cycle(["ab", " ab"])
+
+        def decode(self, memory: Any, languages: Any, options: Any) -> list[Decoded]:
+            ids = small.recognizer.parts.vocabulary.spelling(next(self.told))
+            return [tiny.decoded(tiny.canvas_of(ids)) for _ in languages]
+
+    recognizer = tiny.eager(dataclasses.replace(small.recognizer.parts, decoder=Windows()))
+    sound = np.ones(16_000 * 80, np.float32)
+    out = generate_tokens(recognizer, [sound], ["en"], DecodingOptions())
+    tokenizer = adapter.DiffusionASRTokenizer.from_pretrained(small.config.find_checkpoint())
+    assert tokenizer.decode(out.sequences[0]) == out.transcripts[0].text
+    assert out.transcripts[0].text.split() == ["ab"] * 4
 
 
 def test_a_leaderboards_way_has_the_words_of_core() -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from diffusion_asr.acoustics.language import LanguagePrior
 from diffusion_asr.audio.files import SAMPLE_RATE
 from diffusion_asr.audio.windows import Window
 from diffusion_asr.decoding.canvas import read_tokens
@@ -69,6 +70,13 @@ class PieceDecoder:
     def __init__(self, recognizer: Recognizer, language: str | None, options: DecodingOptions) -> None:
         self._recognizer, self._language = recognizer, recognizer.check_language(language)
         self._options = options
+        self._prior = LanguagePrior(recognizer.languages)
+
+    def recall(self, done: DecodedPiece) -> None:
+        """Take the languages of a piece that was decoded before as known."""
+        for segment in done.segments:
+            if segment.language:
+                self._prior.add({segment.language: 1.0}, segment.end - segment.start)
 
     def decode(self, piece: Piece) -> DecodedPiece:
         """What is said in a piece; where its speakers have several languages, language by language."""
@@ -83,6 +91,11 @@ class PieceDecoder:
 
     def _decode(self, window: Window, language: str | None) -> DecodedPiece:
         memory = self._recognizer.encode(torch.from_numpy(window.samples)[None])
+        (likely,) = self._recognizer.detect_language(memory) if language is None else ({},)
+        if likely:  # a short piece in view of what came before
+            seconds = window.end - window.start
+            self._prior.add(likely, seconds)
+            language = self._prior.choose(likely, seconds)
         (hypothesis,) = self._recognizer.decode(memory, language, self._options)
         traced = self._options.trace
         trace = (

@@ -261,6 +261,8 @@ class _Run:
             if decoded is None:
                 decoded = decoder.decode(piece)
                 journal.record(piece.key, decoded)
+            else:
+                decoder.recall(decoded)
             done.append(decoded)
             trim_heap()
             self.stage("decoding", piece.track * self.recording.duration + piece.window.end, total)

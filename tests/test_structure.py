@@ -19,6 +19,7 @@ CORE = ROOT / "core/diffusion_asr"
 MODULES = {path.relative_to(CORE).as_posix(): path for path in sorted(CORE.rglob("*.py"))}
 # Imports inside functions that are meant: what needs transformers is loaded when it is asked for.
 LATE = {
+    ("audio/files.py", "diffusion_asr.audio.containers"),  # PyAV: a tenth of a second, for few files
     ("loading.py", "diffusion_asr.diffusion_gemma.decoder"),
     ("loading.py", "diffusion_asr.diffusion_gemma.folder"),
 }

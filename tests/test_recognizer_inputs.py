@@ -25,6 +25,7 @@ from diffusion_asr.audio import files as audio
 from diffusion_asr.audio.files import convert_to_mono
 from diffusion_asr.audio.speech import SpeechDetector
 from diffusion_asr.errors import AudioError, ModelError
+from diffusion_asr.models.tuned import make_trainable
 from diffusion_asr.recognizer import Recognizer, Source
 from tests.support import tiny
 from tests.support.audio_files import write
@@ -227,3 +228,14 @@ def test_a_recogniser_without_a_name_says_so_at_once(asr: Recognizer, tmp_path: 
     spawned = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=spawned) as pool, pytest.raises(ModelError):
         pool.submit(len, [asr]).result(timeout=60)
+
+
+def test_weights_that_may_be_trained_do_not_go_to_another_process_by_name(tmp_path: Path) -> None:
+    """Fused optimizers, ``Trainer``'s default, write without torch counting it."""
+    trained = Recognizer.from_pretrained(tiny.model(tmp_path))
+    weights = list(make_trainable(trained.parts).parameters())
+    for weight in weights:
+        weight.grad = torch.ones_like(weight)
+    torch.optim.AdamW(weights, lr=0.1, fused=True).step()
+    with pytest.raises(ModelError, match="changed since it was loaded"):
+        pickle.dumps(trained)

@@ -54,10 +54,15 @@ class Origin:
         Raises:
             ModelError: They are other parts, or were trained meanwhile.
         """
-        if parts is not self.parts or _count_writes(parts) != self.writes:
+        if parts is not self.parts or _is_trainable(parts) or _count_writes(parts) != self.writes:
             raise ModelError(f"a recogniser whose parts were changed since it was loaded {NAME_ONLY}")
         is_folder = Path(self.name).is_dir()
         return str(Path(self.name).absolute()) if is_folder else os.fspath(self.name)
+
+
+def _is_trainable(parts: Parts) -> bool:
+    """Whether a weight may have been trained: fused optimizers write without being counted."""
+    return any(tensor.requires_grad for module in parts.modules for tensor in module.parameters())
 
 
 def _count_writes(parts: Parts) -> int:

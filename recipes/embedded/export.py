@@ -16,7 +16,7 @@ from diffusion_asr.decoding.calibration import Calibration
 from diffusion_asr.decoding.causal.model import CausalRefiner, RefinerConfig
 from diffusion_asr.decoding.denoiser import CanvasDenoiser, DenoiserConfig
 from diffusion_asr.loading import load_parts
-from diffusion_asr.models.folder import REFINER, find_model, load_config, save_folder
+from diffusion_asr.models.folder import LETTERS, NGRAM, REFINER, find_model, load_config, save_folder
 from diffusion_asr.models.packing import pack_tensors, unpack_file
 from diffusion_asr.models.schema import SIGNED
 from diffusion_asr.models.stored import EXACT, NIBBLES, ROWS, SCALE
@@ -140,6 +140,8 @@ def write_pair(
     rest = {k: v for k, v in denoiser.items() if k + NIBBLES not in done}
     weights = {**pack_tensors(rest, narrow=True), **done}
     save_file(_without_positions(load_file(source / "encoder.safetensors")), out / "encoder.safetensors")
+    for extra in (LETTERS, NGRAM) if "letters" in config else ():
+        shutil.copy(source / extra, out / extra)
     language = {k: v.to(torch.float16) for k, v in load_file(source / "language.safetensors").items()}
     config["denoiser"] = {**config["denoiser"], "vocabulary": len(denoiser[name])}
     save_folder(

@@ -1,8 +1,8 @@
 """How the passes are spent: sweeps over the text, then rounds of re-noised copies swept beside it.
 
-The whole decoder in one loop: a pass reads the text and its copies side by side and judges every place of all
-of them; the rule repairs every burst; copies that were swept enough are compared with the text, stretch by
-stretch. Nothing is read from left to right, and no number here follows the length of the text.
+A pass reads the text and its copies side by side and judges every place of all of them; the rule repairs
+every burst; copies that were swept enough are compared with the text, stretch by stretch. Nothing is read
+from left to right, and no number here follows the length of the text.
 """
 
 from __future__ import annotations
@@ -74,34 +74,43 @@ class Settler:
     def settle(self, canvas: Timed, most: int) -> list[Swept]:
         """The text after each of at most ``most`` passes, until nothing changes."""
         found: list[Swept] = []
-        text, copies, rounds, age = canvas, list[_Copy](), 0, 0
-        cost = self.alternatives.sweeps + 1  # passes of a round
         seen: set[tuple[int, ...]] = set()
-        while len(found) < most:
-            now, *others = self._read([text, *(copy.canvas for copy in copies)])
-            left = most - len(found) - 1
-            if copies and age < self.alternatives.sweeps:  # a sweep of a round
-                text = self._repaired(now)
-                for copy, read in zip(copies, others, strict=True):
-                    held = hold(read.said, read.canvas, copy.fixed)
-                    copy.canvas = self._repaired(Judged(read.canvas, held))
-                age += 1
-                found.append(describe(text, now))
-                continue
-            if copies:  # the end of a round
-                now, copies = self._better(now, others), []
-                if now.canvas.tokens in seen or not left:
-                    return [*found, describe(now.canvas, now)]
-                seen.add(now.canvas.tokens)
+        rounds = 0
+        now = self._read([canvas])[0]
+        while True:
             text = self._repaired(now)
             stable = text.tokens == now.canvas.tokens
-            round_next = left >= cost and rounds < self.rule.rounds
-            if round_next and (stable or left == cost or rounds or len(found) + 1 >= self.rule.sweeps):
-                copies, age, rounds = self._copies(now), 0, rounds + 1
+            copies: list[_Copy] = []
+            if self._has_room(most - len(found) - 1, len(found) + 1, rounds, stable):
+                copies, rounds = self._copies(now), rounds + 1
             found.append(describe(text, now))
-            if (stable and not copies) or not text.tokens:
-                break
-        return found
+            if len(found) == most or not text.tokens or (stable and not copies):
+                return found
+            if not copies:
+                now = self._read([text])[0]
+                continue
+            now = self._run_round(text, copies, found)
+            if len(found) + 1 == most or now.canvas.tokens in seen:
+                return [*found, describe(now.canvas, now)]
+            seen.add(now.canvas.tokens)
+
+    def _has_room(self, left: int, swept: int, rounds: int, stable: bool) -> bool:
+        """Whether a round begins: sweeps alone bring no more, or the passes are needed for it."""
+        cost = self.alternatives.sweeps + 1
+        if left < cost or rounds >= self.rule.rounds:
+            return False
+        return stable or left == cost or rounds > 0 or swept >= self.rule.sweeps
+
+    def _run_round(self, text: Timed, copies: Sequence[_Copy], found: list[Swept]) -> Judged:
+        """Text and copies swept side by side, then read and compared; this last pass is not in ``found``."""
+        for _ in range(self.alternatives.sweeps):
+            now, *others = self._read([text, *(copy.canvas for copy in copies)])
+            text = self._repaired(now)
+            for copy, read in zip(copies, others, strict=True):
+                copy.canvas = self._repaired(Judged(read.canvas, hold(read.said, read.canvas, copy.fixed)))
+            found.append(describe(text, now))
+        now, *others = self._read([text, *(copy.canvas for copy in copies)])
+        return self._better(now, others)
 
     def _read(self, canvases: Sequence[Timed]) -> list[Judged]:
         """One pass; the text is the first, and its times are told anew."""

@@ -14,14 +14,14 @@ from collections.abc import Sequence
 from diffusion_asr.acoustics.encoder import AcousticMemory
 from diffusion_asr.decoding.causal.decoder import CausalDecoder
 from diffusion_asr.decoding.causal.model import CausalRefiner
-from diffusion_asr.decoding.decoder import ClipDecoder, Decoded, DecodingOptions, decode_clips
+from diffusion_asr.decoding.decoder import ClipDecoder, Decoded, DecodingOptions
 from diffusion_asr.decoding.denoiser import CanvasDenoiser
 from diffusion_asr.decoding.letters.decoder import LetterDecoder
 from diffusion_asr.decoding.sweeps.decoder import SweepDecoder
 from diffusion_asr.text.vocabulary import Vocabulary
 
 
-class CanvasDecoder:
+class CanvasDecoder(ClipDecoder):
     """See the module's text; a ``Decoder``.
 
     Attributes:
@@ -48,12 +48,6 @@ class CanvasDecoder:
     def languages(self) -> tuple[str, ...]:
         """See ``Decoder.languages``."""
         return self.denoiser.config.languages
-
-    def decode(
-        self, memory: AcousticMemory, languages: Sequence[str], options: DecodingOptions
-    ) -> list[Decoded]:
-        """See ``Decoder.decode``."""
-        return decode_clips(self, memory, languages, options)
 
     def decode_clip(
         self, memory: AcousticMemory, language: str, options: DecodingOptions, clip: int

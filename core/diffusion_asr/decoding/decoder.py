@@ -30,7 +30,6 @@ __all__ = [
     "Start",
     "TraceStep",
     "check_languages",
-    "decode_clips",
 ]
 UNDETERMINED = "und"  # ISO 639's word for a language that nobody has told
 PassKind = Literal["parallel", "causal"]
@@ -133,7 +132,10 @@ class Hypothesis:
 
 
 class ClipDecoder(Protocol):
-    """A decoder of one clip at a time; ``decode_clips`` makes its ``decode``."""
+    """A decoder of one clip at a time, which is a ``Decoder`` by inheriting this.
+
+    In a padded batch a clip would be rounded in another way, and its text would depend on its neighbours.
+    """
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -146,16 +148,12 @@ class ClipDecoder(Protocol):
         """Decode the only clip of ``memory``, which was number ``clip`` of the call."""
         ...
 
-
-def decode_clips(
-    decoder: ClipDecoder, memory: AcousticMemory, languages: Sequence[str], options: DecodingOptions
-) -> list[Decoded]:
-    """``Decoder.decode``, clip by clip.
-
-    In a padded batch a clip would be rounded in another way, and its text would depend on its neighbours.
-    """
-    check_languages(languages, decoder.languages, len(memory))
-    return [decoder.decode_clip(memory.clip(n), code, options, n) for n, code in enumerate(languages)]
+    def decode(
+        self, memory: AcousticMemory, languages: Sequence[str], options: DecodingOptions
+    ) -> list[Decoded]:
+        """See ``Decoder.decode``; clip by clip."""
+        check_languages(languages, self.languages, len(memory))
+        return [self.decode_clip(memory.clip(n), code, options, n) for n, code in enumerate(languages)]
 
 
 def check_languages(given: Sequence[str], known: Sequence[str], clips: int) -> None:

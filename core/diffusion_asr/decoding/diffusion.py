@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from diffusion_asr.acoustics.encoder import AcousticMemory
-from diffusion_asr.decoding.decoder import Decoded, DecodingOptions, decode_clips
+from diffusion_asr.decoding.decoder import ClipDecoder, Decoded, DecodingOptions
 from diffusion_asr.decoding.process import (
     CanvasState,
     Denoiser,
@@ -56,10 +56,10 @@ class TimeCanvasDenoiser(Denoiser, Protocol):
         ...
 
 
-class DiffusionDecoder:
+class DiffusionDecoder(ClipDecoder):
     """See the module's text; a ``Decoder``.
 
-    Clips go through one by one (``decode_clips``).
+    Clips go through one by one (``ClipDecoder``).
     """
 
     def __init__(self, denoiser: TimeCanvasDenoiser, vocabulary: Vocabulary) -> None:
@@ -71,12 +71,6 @@ class DiffusionDecoder:
     def languages(self) -> tuple[str, ...]:
         """See ``Decoder.languages``."""
         return self.denoiser.config.languages
-
-    def decode(
-        self, memory: AcousticMemory, languages: Sequence[str], options: DecodingOptions
-    ) -> list[Decoded]:
-        """See ``Decoder.decode``."""
-        return decode_clips(self, memory, languages, options)
 
     @torch.inference_mode()
     def decode_clip(

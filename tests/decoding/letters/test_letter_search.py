@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from diffusion_asr.decoding.letters.search import SearchRule, add_chances, join_letters, search_text
+from diffusion_asr.decoding.letters.search import SearchRule, add_chances, search_text
 
 SPACE, A, B = 1, 2, 3
 PLAIN = SearchRule(weight=0.0, bonus=0.0, width=200, least=-100.0, idle=1.1, context=2)
@@ -62,10 +62,6 @@ def test_silence_is_no_text() -> None:
     silence = np.full((6, 4), -12.0, np.float32)
     silence[:, 0] = 0.0
     assert search_text(silence, flat, SPACE, SearchRule(context=2)) == ()
-
-
-def test_texts_have_single_spaces() -> None:
-    assert join_letters((1, 2, 1, 1, 3, 1), ("", " ", "a", "b")) == "a b"
 
 
 def test_chances_add() -> None:

@@ -22,7 +22,7 @@ from diffusion_asr.decoding.causal.model import MAX_TOKENS, CausalRefiner, Refin
 from diffusion_asr.decoding.causal.rewriting import Refined, Rewriter
 from diffusion_asr.decoding.causal.scorer import Scorers
 from diffusion_asr.decoding.causal.token_times import find_token_starts
-from diffusion_asr.decoding.decoder import Decoded, DecodingOptions, TraceStep, decode_clips
+from diffusion_asr.decoding.decoder import ClipDecoder, Decoded, DecodingOptions, TraceStep
 from diffusion_asr.decoding.denoiser import CanvasDenoiser
 from diffusion_asr.decoding.drafting import Draft, write_draft
 from diffusion_asr.text.vocabulary import Vocabulary
@@ -32,7 +32,7 @@ LOST = 0.25  # of the draft's tokens: what settles to less has lost its place â€
 FEW = 8  # â€¦ unless these were few, most of which may be wrong
 
 
-class CausalDecoder:
+class CausalDecoder(ClipDecoder):
     """See the module's text; a ``Decoder``. Clips go through one by one."""
 
     def __init__(self, denoiser: CanvasDenoiser, refiner: CausalRefiner, vocabulary: Vocabulary) -> None:
@@ -44,12 +44,6 @@ class CausalDecoder:
     def languages(self) -> tuple[str, ...]:
         """See ``Decoder.languages``."""
         return self.denoiser.config.languages
-
-    def decode(
-        self, memory: AcousticMemory, languages: Sequence[str], options: DecodingOptions
-    ) -> list[Decoded]:
-        """See ``Decoder.decode``."""
-        return decode_clips(self, memory, languages, options)
 
     @torch.inference_mode()
     def decode_clip(

@@ -16,7 +16,7 @@ from torch import Tensor
 from diffusion_asr.acoustics.encoder import AcousticMemory
 from diffusion_asr.decoding.alignment import align_canvas
 from diffusion_asr.decoding.canvas import collapse_canvas
-from diffusion_asr.decoding.decoder import Decoded, DecodingOptions, TraceStep, decode_clips
+from diffusion_asr.decoding.decoder import ClipDecoder, Decoded, DecodingOptions, TraceStep
 from diffusion_asr.decoding.letters.model import PAIR, LetterCanvas
 from diffusion_asr.decoding.letters.ngram import LetterModel
 from diffusion_asr.decoding.letters.search import SearchRule, search_text
@@ -35,7 +35,7 @@ class Placed:
     chance: float
 
 
-class LetterDecoder:
+class LetterDecoder(ClipDecoder):
     """See the module's text; a ``Decoder``.
 
     Neither the first canvas nor the number of steps changes what it writes. It hears
@@ -59,12 +59,6 @@ class LetterDecoder:
     def languages(self) -> tuple[str, ...]:
         """See ``Decoder.languages``."""
         return self.canvas.config.languages
-
-    def decode(
-        self, memory: AcousticMemory, languages: Sequence[str], options: DecodingOptions
-    ) -> list[Decoded]:
-        """See ``Decoder.decode``."""
-        return decode_clips(self, memory, languages, options)
 
     @torch.inference_mode()
     def decode_clip(

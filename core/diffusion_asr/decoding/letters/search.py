@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -94,8 +94,3 @@ def _add(
         beams[text] = (null, letter, told)
     else:
         beams[text] = (add_chances(known[0], null), add_chances(known[1], letter), known[2])
-
-
-def join_letters(numbers: Sequence[int], letters: Sequence[str]) -> str:
-    """A text of its letters, with single spaces."""
-    return " ".join("".join(letters[n] for n in numbers).split())

@@ -20,7 +20,7 @@ from diffusion_asr.decoding.canvas import collapse_canvas
 from diffusion_asr.decoding.causal.model import CausalRefiner
 from diffusion_asr.decoding.causal.scorer import Scorers
 from diffusion_asr.decoding.causal.token_times import cut_frames
-from diffusion_asr.decoding.decoder import Decoded, DecodingOptions, TraceStep, decode_clips
+from diffusion_asr.decoding.decoder import ClipDecoder, Decoded, DecodingOptions, TraceStep
 from diffusion_asr.decoding.denoiser import CanvasDenoiser
 from diffusion_asr.decoding.drafting import Draft, write_draft
 from diffusion_asr.decoding.sweeps.alternatives import AlternativesRule
@@ -34,7 +34,7 @@ from diffusion_asr.text.vocabulary import Vocabulary
 MOST_PASSES = 24  # with the draft's
 
 
-class SweepDecoder:
+class SweepDecoder(ClipDecoder):
     """See the module's text; a ``Decoder``.
 
     ``swept`` are the languages that sweeps make better, by what was measured; in all others the draft is the
@@ -60,12 +60,6 @@ class SweepDecoder:
     def languages(self) -> tuple[str, ...]:
         """See ``Decoder.languages``."""
         return self.denoiser.config.languages
-
-    def decode(
-        self, memory: AcousticMemory, languages: Sequence[str], options: DecodingOptions
-    ) -> list[Decoded]:
-        """See ``Decoder.decode``."""
-        return decode_clips(self, memory, languages, options)
 
     @torch.inference_mode()
     def decode_clip(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -227,8 +226,7 @@ class DiffusionASRModel(DiffusionTranscription, DiffusionTraining, ASRModel):  #
         with translate_errors(RecognitionError):
             if input_signal is not None:
                 lengths = None if input_signal_length is None else input_signal_length.cpu().long()
-                memory = self.recognizer.encode(input_signal.cpu().float(), lengths)
-                memory = replace(memory, states=memory.states.clone(), mask=memory.mask.clone())
+                memory = self.recognizer.encode(input_signal.cpu().float(), lengths).trainable()
             else:
                 memory = self._encode_features(processed_signal, processed_signal_length)
             denoiser = find_denoiser(self.recognizer.parts)

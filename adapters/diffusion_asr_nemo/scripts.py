@@ -19,7 +19,7 @@ from typing import Any
 
 from nemo.collections.asr.models.asr_model import ASRModel
 
-from diffusion_asr.models.folder import EMBEDDED
+from diffusion_asr.models.folder import is_embedded
 from diffusion_asr_nemo.archive import FOLDER
 from diffusion_asr_nemo.model import DiffusionASRModel
 from diffusion_asr_nemo.toolkit import RecognitionError
@@ -46,8 +46,7 @@ def _restore_from(cls: Any, restore_path: Any, *args: Any, **kwargs: Any) -> Any
 
 
 def _from_pretrained(cls: Any, model_name: str, *args: Any, **kwargs: Any) -> Any:
-    embedded = Path(model_name).name == model_name and (EMBEDDED / model_name / "config.json").is_file()
-    if cls is ASRModel and embedded:
+    if cls is ASRModel and is_embedded(model_name):
         return DiffusionASRModel.from_checkpoint(model_name)
     return _fetch(cls, model_name, *args, **kwargs)
 

@@ -84,7 +84,7 @@ class DiffusionTraining:
         """What the frozen encoder hears, as tensors that a gradient may pass by."""
         lengths = torch.tensor([len(u.samples) for u in batch])
         heard = self.recognizer.encode(pad_sequence([u.samples for u in batch], batch_first=True), lengths)
-        return AcousticMemory(heard.states.clone(), heard.mask.clone(), heard.frame_rate)
+        return heard.trainable()
 
     def _losses(self, batch: Sequence[Utterance], memory: AcousticMemory) -> tuple[Tensor, Tensor]:
         denoiser, languages = find_denoiser(self.recognizer.parts), [u.language for u in batch]

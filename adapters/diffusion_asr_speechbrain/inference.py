@@ -14,7 +14,7 @@ from torch import Tensor
 from diffusion_asr.audio.files import read_blocks
 from diffusion_asr.audio.windows import pack_windows
 from diffusion_asr.errors import AudioError
-from diffusion_asr.models.folder import EMBEDDED
+from diffusion_asr.models.folder import is_embedded
 from diffusion_asr.toolkits import translate_errors
 from diffusion_asr_speechbrain.batches import in_core_precision
 from diffusion_asr_speechbrain.module import Languages
@@ -53,7 +53,7 @@ class DiffusionASR(Pretrained):  # type: ignore[misc]
             RecognitionError: A model folder that is corrupt.
         """
         folder = Path(source)
-        embedded = (EMBEDDED / str(source) / "config.json").is_file() and not folder.is_dir()
+        embedded = is_embedded(str(source)) and not folder.is_dir()
         if embedded or ((folder / "config.json").is_file() and not (folder / hparams_file).exists()):
             given = kwargs.pop("overrides", None) or {}
             if not isinstance(given, Mapping):

@@ -10,7 +10,6 @@ whatever autocast it opens: its words are core's. What it returns is on the devi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -105,7 +104,7 @@ class DiffusionModule(nn.Module):
             clips = split_batch(wavs, wav_lens)
             padded = nn.utils.rnn.pad_sequence(clips, batch_first=True)
             heard = self.recognizer.encode(padded, torch.tensor([len(clip) for clip in clips]))
-        return replace(heard, states=heard.states.clone(), mask=heard.mask.clone())
+        return heard.trainable()
 
     def encode(self, wavs: Tensor, wav_lens: Tensor | None = None) -> Tensor:
         """The states of ``listen`` (B, T, D), zero behind a clip's end.

@@ -100,3 +100,8 @@ def _read_language(given: str) -> str | None:
     if dialect and _CODES.get(dialect[1]) != code:
         return dialect[1]
     return code
+
+
+def is_glued(before: str, word: str) -> bool:
+    """Whether no space stands between a word and the one before."""
+    return not before or is_han(word) or is_han(before) or is_wide(before[-1])

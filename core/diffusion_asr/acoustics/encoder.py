@@ -6,7 +6,7 @@ Parameter names are those of ``transformers.WhisperEncoder``, so published weigh
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -46,6 +46,10 @@ class AcousticMemory:
         lower = None if self.lower is None else self.lower[row : row + 1, :size]
         own = slice(row, row + 1), slice(size)
         return AcousticMemory(self.states[own], self.mask[own], self.frame_rate, tail, lower)
+
+    def trainable(self) -> AcousticMemory:
+        """In tensors that a gradient may pass by: an encoder's own are of inference mode."""
+        return replace(self, states=self.states.clone(), mask=self.mask.clone())
 
     def spoken(self) -> AcousticMemory:
         """Without the tail."""

@@ -21,7 +21,7 @@ from av.packet import Packet
 from av.stream import Disposition
 
 from diffusion_asr.audio.notes import warn
-from diffusion_asr.audio.samples import CONVERT, PIECE, Piece, Samples, check_format
+from diffusion_asr.audio.samples import CONVERT, PIECE, Piece, Samples, as_float, check_format
 from diffusion_asr.audio.stream import Stream
 from diffusion_asr.errors import AudioError
 
@@ -37,7 +37,6 @@ _SECONDARY = Disposition.comment | Disposition.descriptions | Disposition.visual
 _JITTER = 0.1  # seconds that a container's clock may be off without a gap or a new start
 _LEAD = 0.01  # seconds that a track must begin late
 _LONGEST_GAP = 12 * 3600.0  # a clock that jumps further is wrong
-_SCALES: dict[str, tuple[int, float]] = {"u1": (128, 2.0**7), "i2": (0, 2.0**15), "i4": (0, 2.0**31)}
 
 
 @contextmanager
@@ -257,11 +256,7 @@ def _samples(frame: AudioFrame) -> Samples:
     """(frames, channels) float32."""
     array = frame.to_ndarray()
     frames = array.T if frame.format.is_planar else array.reshape(-1, frame.layout.nb_channels)
-    kind = frames.dtype.str[1:]
-    if kind not in _SCALES:
-        return frames.astype(np.float32, copy=False)
-    silence, scale = _SCALES[kind]
-    return ((frames.astype(np.float64) - silence) / scale).astype(np.float32)
+    return as_float(frames)
 
 
 def _silence(frames: int, channels: int, rate: int) -> Iterator[Piece]:

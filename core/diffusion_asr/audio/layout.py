@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 Span = tuple[int, int]
-_UNKNOWN_SIZE = 0x7FFF_0000  # writers to a pipe put a size this large (or larger) for "until the end"
+UNKNOWN_SIZE = 0x7FFF_0000  # writers to a pipe put a size this large (or larger) for "until the end"
 _SEARCHED = 1 << 16
 _RIFF_KINDS = (b"WAVE", b"AVI ", b"AIFF", b"AIFC")
 _FRAMES = tuple(bytes([0xFF, n]) for n in (0xFB, 0xFA, 0xFD, 0xFC, 0xF3, 0xF2, 0xF5, 0xF4, 0xE3, 0xE2))
@@ -141,7 +141,7 @@ def _find_riff(file: BinaryIO, size: int) -> Layout:
         if kind == b"FORM":
             length = int.from_bytes(struct.pack("<I", length), "big")
         end = starts[-1] + 8 + length + length % 2
-        if length >= _UNKNOWN_SIZE:
+        if length >= UNKNOWN_SIZE:
             return Layout(_cut_at(starts, size), False)
         file.seek(end)
         head = file.read(12)

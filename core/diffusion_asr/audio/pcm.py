@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import soundfile as sf
 
-from diffusion_asr.audio.layout import is_mp3
+from diffusion_asr.audio.layout import UNKNOWN_SIZE, is_mp3
 from diffusion_asr.audio.notes import warn
 from diffusion_asr.audio.samples import PIECE, Piece
 from diffusion_asr.audio.stream import Stream
@@ -23,7 +23,6 @@ _PACKETS = ("OGG", "MP3", "MPEG", "FLAC")
 _DECLARED = re.compile(r"^\s*(?:data|SSND|Data Size|riff)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
 _CUT_SHORT = re.compile(r"ended unexpectedly|not match value from 'ds64'")
 _HIDDEN_SOUND = re.compile(r"Unknown chunk marker|Have 0 marker|ended unexpectedly")
-_UNKNOWN_SIZE = 0x7FFF_0000  # writers to a pipe put a size this large (or larger) for "until the end"
 
 
 class NotPcmError(Exception):
@@ -62,7 +61,7 @@ def open_pcm(file: BinaryIO, name: str) -> Iterator[Stream]:
 
 def _is_cut_short(log: str) -> bool:
     sizes = [(int(declared), int(found)) for declared, found in _DECLARED.findall(log)]
-    lies = any(found + 8 < declared < _UNKNOWN_SIZE for declared, found in sizes)
+    lies = any(found + 8 < declared < UNKNOWN_SIZE for declared, found in sizes)
     return lies or _CUT_SHORT.search(log) is not None
 
 

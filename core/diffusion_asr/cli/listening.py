@@ -37,12 +37,11 @@ class Settings:
 
     def about(self) -> dict[str, Any]:
         """What windows depend on beside the recording, in the words of a message."""
-        chosen = self.decoding
         return {
             "model": [self.model, _hash_model(self.model)],
             "version of diffusion-asr": diffusion_asr.__version__,
             "language": self.language or "auto",
-            "way of decoding": repr(replace(chosen, trace=False)),
+            "way of decoding": repr(replace(self.decoding, trace=False)),
             "wish for a replay": self.replay,
             "track": self.track,
         }
@@ -185,7 +184,8 @@ def _hash_model(model: str) -> str | None:
     from diffusion_asr.errors import ModelError
     from diffusion_asr.json_files import read_bytes
 
-    for folder in (Path(model), Path(diffusion_asr.__file__).parent / "models" / model):
+    # In find_model's order, without torch.
+    for folder in (Path(diffusion_asr.__file__).parent / "models" / model, Path(model)):
         try:
             return hashlib.sha256(read_bytes(folder / "config.json")).hexdigest()
         except ModelError:  # whoever loads it says what is wrong

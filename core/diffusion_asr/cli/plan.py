@@ -118,7 +118,9 @@ def plan_output(
     states = (
         {}
         if folder is None or about is None
-        else _states(inputs, folder, {**about, "formats": names, "cues": repr(cues)})
+        else {
+            one: FileState.of(one, folder, {**about, "formats": names, "cues": repr(cues)}) for one in inputs
+        }
     )
     ours = {path for one, state in states.items() if not one.is_stdin for path in state.written(one.path)}
     check_outputs(read, [output for output in outputs if _fits_disk(output.path)], overwrite, ours)
@@ -129,10 +131,6 @@ def plan_output(
     if len(inputs) == 1:
         sink.make_folder(inputs[0])  # of several, each fails alone
     return sink
-
-
-def _states(inputs: Sequence[Input], folder: Path, about: Mapping[str, Any]) -> dict[Input, FileState]:
-    return {one: FileState.of(one, folder, about) for one in inputs}
 
 
 def _check_report(report: Path, inputs: Sequence[Input], folder: Path | None) -> None:

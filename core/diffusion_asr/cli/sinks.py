@@ -188,7 +188,7 @@ class FolderSink:
         wanted = {path.absolute() for path in self.targets[one].values()}
         if self.page is not None:
             wanted.add(self.page.absolute())
-        return state is not None and state.record.exists() and wanted <= state.written(sound)
+        return state is not None and wanted <= state.written(sound)
 
     def finish(self) -> None:
         """See ``Sink.finish``."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 from diffusion_asr.cli.inputs import Input
 from diffusion_asr.errors import DiffusionASRError
+from diffusion_asr.formats.files import write_text
 
 _VERSION = 1
 _LONGEST = 60  # bytes of a name; a hash stands for a longer one, which could be too long for the disk
@@ -37,9 +37,10 @@ class FileState:
     @classmethod
     def of(cls, one: Input, folder: Path, about: Mapping[str, Any]) -> FileState:
         """The state of an input whose outputs go below ``folder``."""
-        name = one.name.rpartition("/")[2]
-        if len(name.encode(errors="surrogateescape")) > _LONGEST:
-            name = hashlib.blake2b(name.encode(errors="surrogateescape"), digest_size=8).hexdigest()
+        name = Path(one.name).name
+        encoded = name.encode(errors="surrogateescape")
+        if len(encoded) > _LONGEST:
+            name = hashlib.blake2b(encoded, digest_size=8).hexdigest()
         return cls(folder / one.below / f".{name}.transcribe", about)
 
     @property
@@ -78,12 +79,7 @@ class FileState:
             for path, text in contents.items()
         }
         told = {"version": _VERSION, "about": describe_run(sound, self.about), "outputs": outputs}
-        temporary = self.record.with_name(f".{secrets.token_hex(6)}.tmp")
-        try:
-            temporary.write_text(json.dumps(told), encoding="utf-8")
-            temporary.replace(self.record)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_text(self.record, json.dumps(told), overwrite=True)
 
     def forget(self) -> None:
         """The batch is over."""

@@ -7,11 +7,12 @@ The limits are those of broadcasters' style guides: 42 columns (a Hanzi takes tw
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import zip_longest
 
-from diffusion_asr.formats.units import Unit, has_times, is_glued, join_units, list_units, width
+from diffusion_asr.formats.units import Unit, has_times, join_units, list_units, width
+from diffusion_asr.languages import is_glued
 from diffusion_asr.transcript import Segment
 
 _CLAUSE_END = tuple(",;:–—，、；：?!…。？！।")
@@ -64,7 +65,7 @@ class Cue:
     end: float
     lines: tuple[tuple[Unit, ...], ...]
     segment: Segment
-    timed: bool = field(default=False)
+    timed: bool = False
 
     @property
     def units(self) -> tuple[Unit, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from diffusion_asr.languages import is_han, is_wide
+from diffusion_asr.languages import is_glued, is_wide
 from diffusion_asr.transcript import Segment, join_lines
 
 _CLOSING = frozenset("，。、；：？！）」』】》〉”’…,.;:?!)]}»")
@@ -77,11 +77,6 @@ def _divide_word(text: str, widest: int) -> Iterator[tuple[str, bool]]:
 def _ends_open(piece: str) -> bool:
     """Whether a word of a wide script ends with a mark that opens what follows."""
     return len(piece) > 1 and (piece[-1] in _OPENING and (is_wide(piece[-1]) or is_wide(piece[-2])))
-
-
-def is_glued(before: str, piece: str) -> bool:
-    """Whether no space stands between two words, as in ``text.spacing``."""
-    return not before or is_han(piece) or is_han(before) or is_wide(before[-1])
 
 
 def _pieces(part: str, widest: int) -> Iterator[str]:

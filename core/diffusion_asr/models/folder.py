@@ -153,13 +153,18 @@ def is_folder(path: Path) -> bool:
 EMBEDDED = Path(__file__).parent
 
 
+def is_embedded(name: object) -> bool:
+    """Whether it is the name of a model that ships with the package."""
+    return isinstance(name, str) and Path(name).name == name and is_file(EMBEDDED / name / "config.json")
+
+
 def find_model(name: str | os.PathLike[str]) -> Path:
     """The folder of an embedded model's name, or the folder itself.
 
     Raises:
         ModelError: Neither.
     """
-    if isinstance(name, str) and Path(name).name == name and is_file(EMBEDDED / name / "config.json"):
+    if is_embedded(name):
         return EMBEDDED / name
     folder = Path(name)
     if is_folder(folder):

@@ -42,5 +42,6 @@ class Parts:
     def modules(self) -> list[nn.Module]:
         """The networks whose weights make the model what it is."""
         inside = [getattr(self.decoder, name, None) for name in ("denoiser", "refiner")]
-        parts = (self.encoder, self.denoiser, self.language, *inside)
+        letters = getattr(getattr(self.decoder, "letters", None), "canvas", None)
+        parts = (self.encoder, self.denoiser, self.language, *inside, letters)
         return list(dict.fromkeys(part for part in parts if isinstance(part, nn.Module)))
